@@ -1,0 +1,112 @@
+"""How a stage announces itself: its function, its parameters with ranges, and what it needs.
+
+A third-party package offers a stage by an entry point in the group ``askesis.estimators`` or ``askesis.objectives``.
+The object that it points to is an :class:`EstimatorStage` or :class:`ObjectiveStage` of the same name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torch import Tensor
+
+from askesis.algorithms.types import LossTerms
+from askesis.errors import RecipeError
+
+__all__ = ["EstimatorStage", "ObjectiveStage", "Param", "Value"]
+
+Value = float | int | bool | str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Param:
+    """A parameter of a stage, as a recipe may set it."""
+
+    name: str
+    kind: type[float] | type[int] | type[bool] | type[StrEnum]
+    default: Value
+    why: str
+    """One line: what it does."""
+    minimum: float | None = None
+    above: float | None = None
+    """Like ``minimum``, but the bound itself is refused."""
+    is_optional: bool = False
+    """None is accepted, and switches the feature off."""
+
+    def check(self, value: object, where: str) -> Value:
+        """``value`` as a value of this parameter's type; RecipeError when it is none, or out of range."""
+        if value is None and self.is_optional:
+            return None
+        typed = self._typed(value)
+        if typed is None or not self._is_in_range(typed):
+            raise RecipeError(
+                f"{self.name} has a value that cannot be used",
+                where=where,
+                got=value if value is not None else "None",
+                expected=self.expected,
+                next_step=f"{self.name}: {self.why}; its default is {_plain(self.default)!r}",
+            )
+        return typed
+
+    @property
+    def expected(self) -> str:
+        """The accepted values, in words."""
+        if issubclass(self.kind, StrEnum):
+            return "one of " + ", ".join(repr(member.value) for member in self.kind)
+        words = {float: "a finite number", int: "a whole number", bool: "true or false"}[self.kind]
+        if self.minimum is not None:
+            words += f" of at least {self.minimum:g}"
+        if self.above is not None:
+            words += f" above {self.above:g}"
+        return words
+
+    def _typed(self, value: object) -> Value:
+        if issubclass(self.kind, StrEnum):
+            known = {member.value: member for member in self.kind}
+            return known.get(value) if isinstance(value, str) else None
+        if isinstance(value, bool) or self.kind is bool:
+            return value if isinstance(value, bool) and self.kind is bool else None
+        if self.kind is float and isinstance(value, (int, float)):
+            return float(value) if math.isfinite(value) else None
+        return value if isinstance(value, int) else None
+
+    def _is_in_range(self, value: Value) -> bool:
+        if isinstance(value, (str, bool)) or value is None:
+            return True
+        return (self.minimum is None or value >= self.minimum) and (self.above is None or value > self.above)
+
+
+def _plain(value: Value) -> Value:
+    return value.value if isinstance(value, StrEnum) else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimatorStage:
+    """Turns rewards into advantages.
+
+    ``function(batch: RewardBatch, **params) -> advantage_B`` is pure; it sees only finite rewards.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    summary: str
+    params: tuple[Param, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveStage:
+    """Turns log-probabilities and advantages into a loss per token.
+
+    ``function(logp_new_BT, logp_behaviour_BT, advantage_BT, mask_BT, **needs, **params) -> LossTerms`` is pure: no
+    model, no distributed call, no division by a batch size, no waiting for the device.
+    """
+
+    name: str
+    function: Callable[..., LossTerms]
+    summary: str
+    params: tuple[Param, ...] = ()
+    needs: frozenset[str] = frozenset()
+    """Optional fields of :class:`~askesis.algorithms.types.LossInputs` that are passed on by name."""

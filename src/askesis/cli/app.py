@@ -1,0 +1,192 @@
+"""The command tree. Commands are thin: they parse, call, and show."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from askesis.cli import output
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="askesis",
+    help="Train, run and judge LLM agents that learn from experience.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's help costs a quarter of a second at every start
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+store_app = typer.Typer(name="store", help="Look into a run's store, check it, take data out.", no_args_is_help=True)
+app.add_typer(store_app)
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe (TOML).", show_default=False)]
+Overrides = Annotated[
+    Optional[list[str]], typer.Argument(help="Values that win over the recipe: section.key=value.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
+RunName = Annotated[str, typer.Argument(help="A run's folder, or its name under runs/.", show_default=False)]
+
+
+def main() -> None:
+    """Entry point: runs a command and turns its errors into messages and exit codes."""
+    output.run_guarded(lambda: app(standalone_mode=False), json_output="--json" in sys.argv)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Show what this installation can do; put the output into a bug report."""
+    from askesis.cli.commands import doctor as command
+
+    command.run(json_output=json)
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show every value and where it comes from; do nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train a policy. The same command again resumes an interrupted run."""
+    from askesis.cli.commands import train as command
+
+    command.run(recipe, overrides or [], explain=explain, json_output=json)
+
+
+@app.command()
+def pretrain(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Folder for the new policy.")] = Path("runs/pretrained"),
+    json: Json = False,
+) -> None:
+    """Make a small policy from generated demonstrations, as the built-in one was made."""
+    from askesis.cli.commands import pretrain as command
+
+    command.run(recipe, overrides or [], out=out, json_output=json)
+
+
+@app.command()
+def evaluate(
+    policy: Annotated[str, typer.Argument(help="nano, a model folder or name, or a run.", show_default=False)],
+    recipe: Annotated[Optional[Path], typer.Option(help="Take the world and the sampling from this recipe.")] = None,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Measure a policy on held-out tasks, with intervals."""
+    from askesis.cli.commands import evaluate as command
+
+    command.run(policy, recipe, overrides or [], json_output=json)
+
+
+@app.command()
+def chat(
+    policy: Annotated[str, typer.Argument(help="nano, a model folder or name, or a run.")] = "nano",
+    say: Annotated[Optional[str], typer.Option(help="Say this, print the answer and leave.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    max_tokens: Annotated[int, typer.Option(help="Tokens per answer.")] = 128,
+    json: Json = False,
+) -> None:
+    """Talk to a policy."""
+    from askesis.cli.commands import chat as command
+
+    command.run(policy, say, temperature=temperature, max_tokens=max_tokens, json_output=json)
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where the runs lie.")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """List runs."""
+    from askesis.cli.commands import runs as command
+
+    command.run(folder, json_output=json)
+
+
+@app.command()
+def show(
+    run: RunName,
+    trace: Annotated[Optional[str], typer.Option(help="Show one trace, by its id (or its end).")] = None,
+    limit: Annotated[int, typer.Option(help="Traces to list.")] = 10,
+    json: Json = False,
+) -> None:
+    """Show a run: how far, how good, what it sampled."""
+    from askesis.cli.commands import show as command
+
+    command.run(run, trace, limit=limit, json_output=json)
+
+
+@app.command()
+def report(
+    run: RunName,
+    out: Annotated[Optional[Path], typer.Option(help="HTML file; RUN/report.html by default.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a short Markdown report instead.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a run's report: one HTML file that needs no network."""
+    from askesis.cli.commands import report as command
+
+    command.run(run, out, markdown=markdown, json_output=json)
+
+
+@app.command()
+def envs(
+    family: Annotated[Optional[str], typer.Argument(help="Show this family's options and an example.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Run the conformance checks on it.")] = False,
+    json: Json = False,
+) -> None:
+    """List environments and task families."""
+    from askesis.cli.commands import envs as command
+
+    command.run(family, check=check, json_output=json)
+
+
+@app.command()
+def algorithms(
+    name: Annotated[Optional[str], typer.Argument(help="Show this preset's stages and parameters.")] = None,
+    json: Json = False,
+) -> None:
+    """List algorithm presets and the stages they are made of."""
+    from askesis.cli.commands import algorithms as command
+
+    command.run(name, json_output=json)
+
+
+@store_app.command()
+def verify(run: RunName, json: Json = False) -> None:
+    """Check every record against the Merkle log and the heads kept outside the database."""
+    from askesis.cli.commands import store as command
+
+    command.verify(run, json_output=json)
+
+
+@store_app.command()
+def query(
+    run: RunName,
+    sql: Annotated[str, typer.Argument(help="One SELECT statement.", show_default=False)],
+    limit: Annotated[int, typer.Option(help="Rows to print.")] = 100,
+    json: Json = False,
+) -> None:
+    """Ask the store in SQL, read only."""
+    from askesis.cli.commands import store as command
+
+    command.query(run, sql, limit=limit, json_output=json)
+
+
+@store_app.command()
+def export(
+    run: RunName,
+    out: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Write a run's traces: OpenAI messages with exact token ids."""
+    from askesis.cli.commands import store as command
+
+    command.export(run, out, json_output=json)

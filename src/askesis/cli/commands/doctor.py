@@ -1,0 +1,96 @@
+"""askesis doctor"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+from askesis.cli import output
+from askesis.errors import AskesisError
+
+__all__ = ["run"]
+
+_EXTRAS = {"lora": "peft", "tensorboard": "tensorboard", "parquet": "pyarrow"}
+
+
+def run(*, json_output: bool) -> int:
+    """Print what was found; exit code 1 when something that training needs is broken."""
+    facts = {**_machine(), **_torch(), **_extras()}
+    checks = _checks()
+    if json_output:
+        output.emit({"facts": facts, "checks": checks, "ok": all(c["ok"] for c in checks)})
+    else:
+        output.table(("fact", "value"), list(facts.items()))
+        output.table(
+            ("check", "result", "detail"), [(c["check"], "ok" if c["ok"] else "BROKEN", c["detail"]) for c in checks]
+        )
+    return 0 if all(c["ok"] for c in checks) else output.EXIT_FAILED
+
+
+def _machine() -> dict[str, Any]:
+    from askesis.training.preflight import versions
+
+    return {
+        **versions(),
+        "platform": platform.platform(),
+        "python executable": sys.executable,
+        "cores": os.cpu_count(),
+        "sqlite": sqlite3.sqlite_version,
+        "free disk (GB)": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+    }
+
+
+def _torch() -> dict[str, Any]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "torch threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name(0) if cuda else "none",
+    }
+
+
+def _extras() -> dict[str, Any]:
+    return {
+        f"extra {name}": "installed" if importlib.util.find_spec(package) else f"pip install 'askesis[{name}]'"
+        for name, package in _EXTRAS.items()
+    }
+
+
+def _checks() -> list[dict[str, Any]]:
+    return [_check("built-in policy", _nano), _check("environments", _reasoning)]
+
+
+def _check(name: str, check: Any) -> dict[str, Any]:
+    try:
+        return {"check": name, "ok": True, "detail": check()}
+    except (AskesisError, OSError, ImportError) as error:
+        return {"check": name, "ok": False, "detail": str(error)}
+
+
+def _nano() -> str:
+    from askesis.policy.folder import resolve_name
+
+    folder = Path(resolve_name("nano"))
+    record = json.loads((folder / "nano.json").read_text(encoding="utf-8"))
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if digest != record["sha256"]:
+        raise AskesisError(
+            "the built-in weights are not those that were shipped", got=digest, expected=record["sha256"]
+        )
+    return f"sha256 {digest[:12]} as shipped"
+
+
+def _reasoning() -> str:
+    from askesis.environments import make_world
+
+    task = make_world("reasoning", family="chain_sum", level="nano").tasks.task("train", 0)
+    return f"reasoning-gym answers: {task.payload['question']!r}"

@@ -1,0 +1,34 @@
+"""askesis pretrain"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from askesis.cli import output
+from askesis.errors import RecipeError
+
+__all__ = ["run"]
+
+
+def run(recipe: Path, overrides: Sequence[str], *, out: Path, json_output: bool) -> None:
+    """Make a policy in ``out`` and print how good it is, family by family."""
+    from askesis.training.pretraining.recipe import load_pretrain_recipe
+
+    resolved = load_pretrain_recipe(recipe, overrides)
+    if out.exists() and any(out.iterdir()):
+        raise RecipeError("the folder is not empty", where=str(out), next_step="choose another folder with --out")
+    from askesis.training.pretraining.evaluate import table
+    from askesis.training.pretraining.loop import Progress, pretrain
+
+    def show(progress: Progress) -> None:
+        if not json_output:
+            print(progress, flush=True)
+
+    result = pretrain(resolved, out, show)
+    if json_output:
+        output.emit(json.loads((out / "nano.json").read_text(encoding="utf-8")))
+    else:
+        print(table(result.scores))
+        print(f"policy: {out}")

@@ -1,0 +1,87 @@
+"""What commands print, and how they fail: messages for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from askesis.errors import AskesisError, RecipeError
+
+__all__ = ["EXIT_FAILED", "EXIT_USAGE", "emit", "percent", "run_guarded", "table"]
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+def emit(value: Mapping[str, Any]) -> None:
+    """Print ``value`` as one line of JSON, the last of standard output."""
+    print(json.dumps(value, default=str, ensure_ascii=True), flush=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
+    """A table for people; what a model or a file wrote is shown as plain text."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for row in rows:
+        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, 160))
+    console.print(shown)
+
+
+def percent(value: float | None) -> str:
+    """A share as text."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def run_guarded(command: Callable[[], object], *, json_output: bool) -> None:
+    """Run a command and leave the process with its exit code.
+
+    0 done; 1 it failed; 2 the call, the recipe or a name was wrong; 130 interrupted.
+    """
+    import click
+
+    try:
+        code = command()
+        sys.exit(code if isinstance(code, int) else 0)
+    except AskesisError as error:
+        _complain(error, json_output=json_output)
+        sys.exit(EXIT_USAGE if isinstance(error, RecipeError) else EXIT_FAILED)
+    except click.ClickException as error:
+        error.show()
+        if json_output:
+            emit({"error": {"type": "UsageError", "what": error.format_message()}})
+        sys.exit(EXIT_USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted; the same command resumes", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+
+
+def _complain(error: AskesisError, *, json_output: bool) -> None:
+    kind = type(error).__name__
+    print(f"{kind}: {error}", file=sys.stderr)
+    if json_output:
+        emit(
+            {
+                "error": {
+                    "type": kind,
+                    "what": error.what,
+                    "where": error.where,
+                    "got": error.got,
+                    "expected": error.expected,
+                    "next": error.next_step,
+                }
+            }
+        )

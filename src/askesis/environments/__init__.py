@@ -1,0 +1,30 @@
+"""Worlds for a policy to act in: the protocol, the built-in ones, and how to find those of other packages."""
+
+from askesis.environments.protocol import (
+    SEAT,
+    Capabilities,
+    Done,
+    Environment,
+    Evaluator,
+    TaskSource,
+    ToolResult,
+    Turn,
+    World,
+    validate_turn,
+)
+from askesis.environments.registry import make_world, world_names
+
+__all__ = [
+    "SEAT",
+    "Capabilities",
+    "Done",
+    "Environment",
+    "Evaluator",
+    "TaskSource",
+    "ToolResult",
+    "Turn",
+    "World",
+    "make_world",
+    "validate_turn",
+    "world_names",
+]

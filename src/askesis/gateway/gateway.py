@@ -1,0 +1,167 @@
+"""Sessions talk to a policy through an endpoint; the endpoint keeps their budgets and records every token.
+
+Messages come in, messages go out. Between them the gateway decides whether a call continues a recorded one (then its ids are
+extended, never tokenised again) or opens another root. An HTTP server can stand in front of :class:`Endpoint` without changing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from askesis.engines import Engine, Request, Sampling
+from askesis.errors import BudgetExhausted, ContextOverflow, TraceError
+from askesis.gateway.session import Session
+from askesis.policy.template import ChatTemplate
+from askesis.streams import seed_of
+from askesis.trace import Call, Failure, Message, StopReason, Trace, TraceBuilder
+
+__all__ = ["Endpoint", "Gateway", "Reply"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the policy said. ``finish`` is ``stop`` or ``length``."""
+
+    message: Message
+    finish: str
+    num_tokens: int
+
+
+class Gateway:
+    """Opens one endpoint per session over one engine."""
+
+    def __init__(self, engine: Engine, template: ChatTemplate, *, sampling: Sampling, context_length: int) -> None:
+        self._engine = engine
+        self._template = template
+        self._sampling = sampling
+        self._context_length = context_length
+
+    def open(self, session: Session) -> Endpoint:
+        """An endpoint for ``session``; its clock starts now."""
+        return Endpoint(session, self._engine, self._template, self._sampling, self._context_length)
+
+
+class Endpoint:
+    """One session's door to the policy. Calls may run side by side (a fork); each has its own place in the trace."""
+
+    def __init__(
+        self, session: Session, engine: Engine, template: ChatTemplate, sampling: Sampling, context_length: int
+    ) -> None:
+        self.session = session
+        self._engine = engine
+        self._template = template
+        self._sampling = sampling
+        self._context_length = context_length
+        self._builder = TraceBuilder()
+        self._conversations: dict[int, tuple[Message, ...]] = {}
+        self._events: list[Mapping[str, Any]] = []
+        self._num_calls = 0
+        self._num_sampled = 0
+        self._num_reserved = 0
+        self._opened = session.clock.now()
+        self._closed = False
+
+    async def chat(self, messages: Sequence[Message], *, sampling: Sampling | None = None) -> Reply:
+        """Let the policy speak next.
+
+        Raises:
+            BudgetExhausted: turns, tokens or seconds of the session are spent; carries the stop reason.
+            ContextOverflow: the conversation leaves no room for a single token.
+            TemplateError: the chat template refuses the conversation.
+        """
+        room = self._claim()
+        key = self._num_calls
+        self._num_calls += 1
+        context, fresh = self._context(messages)
+        wanted = sampling or self._sampling
+        space = self._context_length - len(context)
+        if space < 1:
+            raise ContextOverflow(
+                "the conversation fills the model's context",
+                where=f"session {self.session.id}, call {key}",
+                got=f"{len(context)} tokens",
+                expected=f"fewer than {self._context_length}",
+                next_step="shorten the prompt, raise sampling.max_context, or take a model with a longer context",
+            )
+        limit = min(wanted.max_tokens, space, room)
+        self._num_reserved += limit
+        try:
+            done = await self._engine.generate(
+                Request(
+                    prefix=tuple(context),
+                    sampling=replace(wanted, max_tokens=limit),
+                    stop_ids=self._template.stop_ids,
+                    seed=seed_of(self.session.seed, "call", key),
+                )
+            )
+        finally:
+            self._num_reserved -= limit
+        if self._closed:
+            raise TraceError("a call came back after its session was closed", where=f"session {self.session.id}")
+        reply = Message(role="assistant", content=self._template.decode(done.tokens))
+        self._num_sampled += len(done.tokens)
+        self._conversations[key] = tuple(messages)
+        self._builder.record(
+            Call(
+                key=key,
+                context=np.array(context, dtype=np.uint32),
+                sampled=np.array(done.tokens, dtype=np.uint32),
+                logprobs=np.array(done.logprobs, dtype=np.float32),
+                policy_version=done.version,
+                messages=tuple(fresh),
+                reply=reply,
+                finish=done.finish,
+                sampling=wanted.to_dict(),
+            )
+        )
+        return Reply(message=reply, finish=done.finish, num_tokens=len(done.tokens))
+
+    def note(self, event: Mapping[str, Any]) -> None:
+        """Keep a JSON-ready event (a tool call, a guard's decision) in the trace."""
+        self._events.append(dict(event))
+
+    def close(self, stop: StopReason, *, failure: Failure | None = None) -> Trace:
+        """End the session and return what was recorded. Later calls are refused."""
+        self._closed = True
+        return self._builder.finish(stop, failure=failure, events=self._events)
+
+    def _claim(self) -> int:
+        """Tokens that may still be sampled; raises when a budget is spent."""
+        if self._closed:
+            raise TraceError("the session is closed", where=f"session {self.session.id}")
+        budgets = self.session.budgets
+        elapsed = self.session.clock.now() - self._opened
+        if budgets.turns is not None and self._num_calls >= budgets.turns:
+            raise self._spent(StopReason.MAX_TURNS, f"{self._num_calls} calls", f"at most {budgets.turns}")
+        if budgets.seconds is not None and elapsed >= budgets.seconds:
+            raise self._spent(StopReason.MAX_SECONDS, f"{elapsed:.1f} s", f"at most {budgets.seconds} s")
+        if budgets.tokens is None:
+            return self._context_length
+        left = budgets.tokens - self._num_sampled - self._num_reserved
+        if left < 1:
+            raise self._spent(StopReason.MAX_TOKENS, f"{self._num_sampled} tokens", f"at most {budgets.tokens}")
+        return left
+
+    def _spent(self, reason: StopReason, got: str, expected: str) -> BudgetExhausted:
+        return BudgetExhausted(
+            f"the session's budget is spent: {reason.value}",
+            reason=reason.value,
+            where=f"session {self.session.id}",
+            got=got,
+            expected=expected,
+        )
+
+    def _context(self, messages: Sequence[Message]) -> tuple[list[int], Sequence[Message]]:
+        """Ids of the conversation and which messages are new, continuing the recorded call with the longest common head."""
+        calls = {c.key: c for c in self._builder.calls}
+        by_length = sorted(self._conversations.items(), key=lambda item: (-len(item[1]), item[0]))
+        for key, known in by_length:
+            call = calls[key]
+            ids = self._template.continue_prompt(known, call.context.tolist(), call.sampled.tolist(), messages)
+            if ids is not None:
+                return ids, messages[len(known) + 1 :]
+        return self._template.encode_prompt(messages), messages

@@ -1,0 +1,34 @@
+"""Recipes: typed configuration from a TOML file and dotted overrides; nothing unknown is ever accepted."""
+
+from askesis.recipe.load import Resolved, Row, load_recipe, resolve
+from askesis.recipe.schema import (
+    AlgorithmSection,
+    EngineSection,
+    EnvironmentSection,
+    EvaluationSection,
+    PolicySection,
+    Recipe,
+    RolloutSection,
+    RunSection,
+    SamplingSection,
+    Section,
+    TrainingSection,
+)
+
+__all__ = [
+    "AlgorithmSection",
+    "EngineSection",
+    "EnvironmentSection",
+    "EvaluationSection",
+    "PolicySection",
+    "Recipe",
+    "Resolved",
+    "RolloutSection",
+    "Row",
+    "RunSection",
+    "SamplingSection",
+    "Section",
+    "TrainingSection",
+    "load_recipe",
+    "resolve",
+]

@@ -1,0 +1,202 @@
+"""What a training recipe can say. Each field has a default, a unit, a range and one line of why.
+
+The ``options`` tables of ``environment`` and ``algorithm`` belong to the named environment and preset, which refuse
+unknown keys in the same way when they are built.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "AlgorithmSection",
+    "EngineSection",
+    "EnvironmentSection",
+    "EvaluationSection",
+    "Option",
+    "PolicySection",
+    "Recipe",
+    "RolloutSection",
+    "RunSection",
+    "SamplingSection",
+    "Section",
+    "TrainingSection",
+]
+
+Option = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class RunSection(Section):
+    """Where a run lives and which random streams it draws from."""
+
+    dir: str = ""
+    """Folder of the run. Empty: ``runs/NAME-HASH`` from the recipe's file name and hash. Not part of the recipe's hash."""
+    seed: int = Field(default=0, ge=0)
+    """Root of all random streams."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads for the tensors; 0 means all cores. Bit-exact resume needs the same number."""
+
+
+class PolicySection(Section):
+    """The model that is trained."""
+
+    name: str = "nano"
+    """``nano`` (built in), a folder in the Hugging Face layout, or a name on the Hugging Face Hub."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"
+    """``auto`` takes CUDA when there is one; otherwise a torch device such as ``cpu`` or ``cuda:0``."""
+    lora_rank: int = Field(default=0, ge=0)
+    """0 trains all parameters; above 0 trains LoRA adapters of this rank (extra ``lora``)."""
+    lora_alpha: float = Field(default=32.0, gt=0)
+    """Scale of the adapters: updates are multiplied by alpha / rank."""
+
+
+class EngineSection(Section):
+    """Who turns a prefix into tokens."""
+
+    name: Literal["embedded"] = "embedded"
+    max_batch: int = Field(default=512, ge=1)
+    """Sequences sampled side by side at most."""
+
+
+class SamplingSection(Section):
+    """How training answers are drawn."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    """0 means no limit."""
+    max_tokens: int = Field(default=96, ge=1)
+    """Tokens per model call."""
+    max_context: int = Field(default=0, ge=0)
+    """Longest prompt plus answer in tokens; 0 means what the model was built for."""
+
+
+class EnvironmentSection(Section):
+    """The world that the policy acts in."""
+
+    name: str = "reasoning"
+    family: str = "chain_sum"
+    """Task family within the environment; for ``reasoning``, a reasoning-gym dataset."""
+    level: Literal["nano", "default"] = "nano"
+    """``nano``: the difficulty that the built-in policy was trained at, where it knows the family; ``default``: the environment's own."""
+    instruction: str | None = None
+    """System message. None: the environment's default; empty: none."""
+    options: dict[str, Option] = Field(default_factory=dict)
+    """Options of the family, checked by the environment."""
+
+
+class AlgorithmSection(Section):
+    """From rewards to a loss."""
+
+    name: str = "grpo"
+    """A preset; ``askesis algorithms`` lists them."""
+    options: dict[str, Option] = Field(default_factory=dict)
+    """Stages and constants that differ from the preset, checked by it."""
+
+
+class RolloutSection(Section):
+    """How sessions are run."""
+
+    groups_per_step: int = Field(default=16, ge=1)
+    """Tasks per training step."""
+    group_size: int = Field(default=16, ge=1)
+    """Sessions per task."""
+    max_concurrent: int = Field(default=1024, ge=1)
+    """Sessions that are open at once."""
+    call_timeout_s: float = Field(default=30.0, gt=0)
+    """Deadline of one call to the environment or the evaluator, seconds."""
+    max_turns: int = Field(default=16, ge=1)
+    max_session_tokens: int = Field(default=4096, ge=1)
+    """Sampled tokens per session."""
+    max_session_s: float = Field(default=600.0, gt=0)
+    """Wall-clock seconds per session."""
+    missing_members: Literal["use_rest", "drop_group", "retry"] = "use_rest"
+    """What becomes of a group with failed sessions: train on the others (at least two), drop it, or run the failed ones again once."""
+
+
+class TrainingSection(Section):
+    """The optimiser and its schedule."""
+
+    steps: int = Field(default=60, ge=1)
+    lr: float = Field(default=1e-5, gt=0)
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Course of the learning rate after warm-up; linear and cosine end at zero."""
+    warmup_steps: int = Field(default=0, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    updates_per_step: int = Field(default=1, ge=1)
+    """Optimiser steps per batch of rollouts; the batch is cut into this many parts by group."""
+    micro_batch_tokens: int = Field(default=8192, ge=1)
+    """Tokens per forward and backward pass; does not change the result."""
+    checkpoint_every: int = Field(default=20, ge=0)
+    """Steps between checkpoints; 0 means only at the end."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    max_drift: float = Field(default=1e-2, gt=0)
+    """Alarm: largest mean absolute difference between the learner's and the engine's log-probabilities, in nats."""
+    self_check_every: int = Field(default=50, ge=0)
+    """Steps between self-checks; 0 means only at the start."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files (extra ``tensorboard``)."""
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> TrainingSection:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} leaves no step at the full learning rate of steps={self.steps}; "
+                "lower training.warmup_steps or raise training.steps"
+            )
+        return self
+
+
+class EvaluationSection(Section):
+    """Held-out evaluation, before the first and after the last step."""
+
+    num_tasks: int = Field(default=500, ge=0)
+    """Distinct held-out tasks; fewer when the family has fewer. 0 switches evaluation off."""
+    samples: int = Field(default=1, ge=1)
+    """Answers per task; more than one gives pass@k."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy."""
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations during training; 0 means none."""
+    pass_k: list[int] = Field(default_factory=lambda: [1])
+    """The k of pass@k; none may exceed ``samples``."""
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> EvaluationSection:
+        if any(k < 1 or k > self.samples for k in self.pass_k):
+            raise ValueError(
+                f"pass_k={self.pass_k} asks for a k that is not between 1 and samples={self.samples}; raise evaluation.samples"
+            )
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples={self.samples} at temperature=0 draws the same answer every time; set evaluation.temperature=1.0"
+            )
+        return self
+
+
+class Recipe(Section):
+    """One training run."""
+
+    run: RunSection = Field(default_factory=RunSection)
+    policy: PolicySection = Field(default_factory=PolicySection)
+    engine: EngineSection = Field(default_factory=EngineSection)
+    sampling: SamplingSection = Field(default_factory=SamplingSection)
+    environment: EnvironmentSection = Field(default_factory=EnvironmentSection)
+    algorithm: AlgorithmSection = Field(default_factory=AlgorithmSection)
+    rollout: RolloutSection = Field(default_factory=RolloutSection)
+    training: TrainingSection = Field(default_factory=TrainingSection)
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)

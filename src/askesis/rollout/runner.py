@@ -1,0 +1,129 @@
+"""Groups of sessions, all at once, on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from askesis.clock import Clock, SystemClock
+from askesis.environments.protocol import World
+from askesis.gateway import Gateway, Session
+from askesis.rollout.session import Outcome, run_session
+from askesis.store import Group, Member
+from askesis.streams import seed_of
+from askesis.trace import Budgets, Task
+
+__all__ = ["GroupSpec", "MissingMembers", "RolloutRunner", "RolloutSettings", "usable_members"]
+
+MissingMembers = Literal["use_rest", "drop_group", "retry"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSettings:
+    """Limits of a rollout; see :class:`askesis.recipe.RolloutSection` for units and reasons."""
+
+    max_concurrent: int = 1024
+    call_timeout_s: float = 30.0
+    missing_members: MissingMembers = "use_rest"
+    budgets: Budgets = Budgets()
+    """Of each session; a task's own budgets come first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSpec:
+    """A group to be run: ``size`` sessions on one task. ``seed`` is the root of their streams."""
+
+    group_id: str
+    run_id: str
+    purpose: str
+    step: int
+    task: Task
+    size: int
+    seed: int
+
+
+class RolloutRunner:
+    """Runs groups in one world through one gateway."""
+
+    def __init__(
+        self, world: World, gateway: Gateway, settings: RolloutSettings, *, clock: Clock | None = None
+    ) -> None:
+        self._world = world
+        self._gateway = gateway
+        self._settings = settings
+        self._clock = clock or SystemClock()
+
+    async def run(
+        self,
+        specs: Sequence[GroupSpec],
+        *,
+        policy_version: int,
+        on_session: Callable[[Outcome], None] | None = None,
+    ) -> list[Group]:
+        """Run all groups side by side; one Group per spec, in order. A failed session is a member with its cause."""
+        gate = asyncio.Semaphore(self._settings.max_concurrent)
+
+        async def member(spec: GroupSpec, index: int) -> Member:
+            async with gate:
+                outcome = await run_session(
+                    self._world,
+                    self._gateway,
+                    self._session(spec, index, policy_version),
+                    call_timeout_s=self._settings.call_timeout_s,
+                )
+            if on_session is not None:
+                on_session(outcome)
+            return Member(
+                member_index=index,
+                seed=outcome.session.seed,
+                trace=outcome.trace,
+                verdict=outcome.verdict,
+                duration_s=outcome.duration_s,
+                policy_version=policy_version,
+            )
+
+        async def group(spec: GroupSpec) -> Group:
+            members = list(await asyncio.gather(*(member(spec, i) for i in range(spec.size))))
+            if self._settings.missing_members == "retry":
+                failed = [m.member_index for m in members if m.verdict.reward is None]
+                members += await asyncio.gather(*(member(spec, spec.size + i) for i in failed))
+            return Group(
+                group_id=spec.group_id,
+                run_id=spec.run_id,
+                purpose=spec.purpose,
+                step=spec.step,
+                task=spec.task,
+                members=tuple(members),
+            )
+
+        return list(await asyncio.gather(*(group(spec) for spec in specs)))
+
+    def _session(self, spec: GroupSpec, index: int, policy_version: int) -> Session:
+        own, general = spec.task.budgets, self._settings.budgets
+        return Session(
+            id=f"{spec.group_id}/{index}",
+            task=spec.task,
+            group_id=spec.group_id,
+            member_index=index,
+            seed=seed_of(spec.seed, "session", index),
+            policy_version=policy_version,
+            budgets=Budgets(
+                turns=general.turns if own.turns is None else own.turns,
+                tokens=general.tokens if own.tokens is None else own.tokens,
+                seconds=general.seconds if own.seconds is None else own.seconds,
+            ),
+            clock=self._clock,
+        )
+
+
+def usable_members(group: Group, policy: MissingMembers) -> tuple[Member, ...]:
+    """The members to train on: those with a reward; none if the policy drops the group or fewer than two are left.
+
+    A group that was meant to have a single member keeps it.
+    """
+    judged = tuple(m for m in group.members if m.verdict.reward is not None)
+    if policy == "drop_group" and len(judged) < len(group.members):
+        return ()
+    return judged if len(judged) >= min(2, len(group.members)) else ()

@@ -1,0 +1,129 @@
+"""One session from reset to verdict. Whatever goes wrong in it ends as a record, not as an exception."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from askesis.environments.protocol import Done, Turn, World, validate_turn
+from askesis.errors import BudgetExhausted, ContextOverflow, EngineError, EnvironmentFault
+from askesis.gateway import Endpoint, Gateway, Session
+from askesis.rollout.boundary import SessionFailed, failure_of, guarded
+from askesis.trace import Failure, FailureOrigin, Message, StopReason, Trace, Verdict, VerdictStatus
+
+__all__ = ["Outcome", "run_session"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outcome:
+    """What is left of a session. ``verdict`` has status ERROR when the session or its evaluator failed."""
+
+    session: Session
+    trace: Trace
+    verdict: Verdict
+    duration_s: float
+
+
+async def run_session(world: World, gateway: Gateway, session: Session, *, call_timeout_s: float) -> Outcome:
+    """Play one session and have it judged.
+
+    Args:
+        world: where it is played.
+        gateway: opens the endpoint that the policy speaks through.
+        session: who plays what.
+        call_timeout_s: deadline of each call to the environment or the evaluator, seconds.
+    """
+    started = session.clock.now()
+    endpoint = gateway.open(session)
+    try:
+        stop, failure = await _play(world, endpoint, session, call_timeout_s)
+    finally:
+        await _close(world, session, endpoint, call_timeout_s)
+    trace = endpoint.close(stop, failure=failure)
+    verdict = await _judge(world, trace, session, call_timeout_s)
+    return Outcome(session=session, trace=trace, verdict=verdict, duration_s=session.clock.now() - started)
+
+
+async def _play(
+    world: World, endpoint: Endpoint, session: Session, timeout_s: float
+) -> tuple[StopReason, Failure | None]:
+    history: list[Message] = []
+    try:
+        turn = await _environment_call(world, session, None, timeout_s)
+        while isinstance(turn, Turn):
+            seat, fresh = _only_seat(turn)
+            history += fresh
+            reply = await endpoint.chat(history)
+            history.append(reply.message)
+            turn = await _environment_call(world, session, {seat: reply.message}, timeout_s)
+        if turn.reason or turn.info:
+            endpoint.note({"event": "done", "reason": turn.reason, "info": dict(turn.info)})
+        return turn.stop, None
+    except BudgetExhausted as error:
+        return StopReason(error.reason), None
+    except ContextOverflow:
+        return StopReason.CONTEXT_OVERFLOW, None
+    except SessionFailed as error:
+        return StopReason.FAILED, error.failure
+    except EngineError as error:
+        return StopReason.FAILED, failure_of(error, FailureOrigin.ENGINE)
+    except EnvironmentFault as error:
+        return StopReason.FAILED, failure_of(error, FailureOrigin.ENVIRONMENT)
+    except Exception as error:  # one bad session never stops a run; its cause is kept
+        return StopReason.FAILED, failure_of(error, FailureOrigin.FRAMEWORK)
+
+
+async def _environment_call(
+    world: World, session: Session, acts: dict[str, Message] | None, timeout_s: float
+) -> Turn | Done:
+    name = "reset" if acts is None else "step"
+    environment = world.environment
+    call = environment.reset(session) if acts is None else environment.step(session, acts)
+    value = await guarded(call, FailureOrigin.ENVIRONMENT, timeout_s=timeout_s, what=f"{world.name}.{name}")
+    return validate_turn(value, where=name)
+
+
+def _only_seat(turn: Turn) -> tuple[str, tuple[Message, ...]]:
+    if len(turn.seats) != 1:
+        raise EnvironmentFault(
+            "this harness plays worlds for one seat",
+            got=f"seats {sorted(turn.seats)}",
+            expected="one seat per turn",
+        )
+    return next(iter(turn.seats.items()))
+
+
+async def _close(world: World, session: Session, endpoint: Endpoint, timeout_s: float) -> None:
+    try:
+        close = world.environment.close(session)
+        await guarded(close, FailureOrigin.ENVIRONMENT, timeout_s=timeout_s, what=f"{world.name}.close")
+    except SessionFailed as error:  # the episode is over and stays valid; that its clean-up failed is noted
+        endpoint.note({"event": "close_failed", "kind": error.failure.kind, "message": error.failure.message})
+
+
+async def _judge(world: World, trace: Trace, session: Session, timeout_s: float) -> Verdict:
+    evaluator = world.evaluator.version
+    failure = trace.failure
+    if failure is None and not trace.calls:
+        failure = Failure(
+            origin=FailureOrigin.FRAMEWORK,
+            kind=trace.stop.value,
+            message=f"the session ended before the policy spoke: {trace.stop.value}",
+        )
+    if failure is not None:
+        return Verdict(status=VerdictStatus.ERROR, evaluator=evaluator, error=failure)
+    try:
+        verdict = await guarded(
+            world.evaluator.score(trace, session.task), FailureOrigin.EVALUATOR, timeout_s=timeout_s, what=evaluator
+        )
+        if not isinstance(verdict, Verdict):
+            raise SessionFailed(
+                Failure(
+                    origin=FailureOrigin.EVALUATOR, kind="EnvironmentFault", message=f"no verdict but {verdict!r:.200}"
+                )
+            )
+    except SessionFailed as error:
+        return Verdict(status=VerdictStatus.ERROR, evaluator=evaluator, error=error.failure)
+    except asyncio.CancelledError:
+        raise
+    return verdict

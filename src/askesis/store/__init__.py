@@ -1,0 +1,22 @@
+"""The trajectory store: every run, group, trace, verdict and metric in one file that can be checked."""
+
+from askesis.store.export import export_jsonl, export_parquet, messages_of
+from askesis.store.query import query
+from askesis.store.records import Finding, Group, Head, Member, Report, RunEntry, RunRecord, TraceSummary
+from askesis.store.store import Store
+
+__all__ = [
+    "Finding",
+    "Group",
+    "Head",
+    "Member",
+    "Report",
+    "RunEntry",
+    "RunRecord",
+    "Store",
+    "TraceSummary",
+    "export_jsonl",
+    "export_parquet",
+    "messages_of",
+    "query",
+]

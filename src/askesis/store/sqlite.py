@@ -1,0 +1,167 @@
+"""Everything that is peculiar to SQLite: the connection, its errors, the writer's lock, the checks of the file."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from askesis.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
+from askesis.trace import canonical_json
+
+__all__ = [
+    "WriterLock",
+    "connect",
+    "is_blank",
+    "make_durable",
+    "raw_connection",
+    "schema_digest",
+    "structure_problems",
+    "table_names",
+    "transaction",
+    "translated",
+]
+
+_RESTORE = "run `askesis store verify`, then restore a backup"
+_PROBLEM_LIMIT = 100
+
+
+def raw_connection(path: Path, *, mode: str, busy_timeout_s: float) -> sqlite3.Connection:
+    """A connection with our settings. ``mode`` is SQLite's: rwc, rw or ro."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=busy_timeout_s, isolation_level=None
+    )
+    try:
+        settings = ["foreign_keys=ON", "trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0"]
+        settings += ["query_only=ON"] if mode == "ro" else ["journal_mode=WAL", "synchronous=NORMAL"]
+        for setting in settings:
+            connection.execute(f"PRAGMA {setting}").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def connect(path: Path, *, mode: str, busy_timeout_s: float) -> Connection:
+    """A SQLAlchemy connection that lives until it is closed."""
+    engine = create_engine(
+        "sqlite+pysqlite://",
+        creator=lambda: raw_connection(path, mode=mode, busy_timeout_s=busy_timeout_s),
+        poolclass=NullPool,
+    )
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:  # sqlite3 would otherwise begin late, and never for SELECT
+        connection.exec_driver_sql(connection.info["begin"])
+
+    return engine.connect()
+
+
+@contextmanager
+def transaction(connection: Connection, *, writes: bool) -> Iterator[Connection]:
+    """All or nothing. A writing transaction takes the write lock at once, so it never fails half-way for want of it."""
+    connection.info["begin"] = "BEGIN IMMEDIATE" if writes else "BEGIN"
+    with connection.begin():
+        yield connection
+
+
+def make_durable(connection: Connection) -> None:
+    """Everything committed so far survives a power cut: one more commit, with the write-ahead log flushed to disk."""
+    driver = connection.connection.driver_connection  # the setting cannot be changed inside a transaction
+    assert isinstance(driver, sqlite3.Connection)
+    driver.execute("PRAGMA synchronous=FULL")
+    try:
+        with transaction(connection, writes=True):
+            connection.exec_driver_sql("UPDATE log_state SET size = size")
+    finally:
+        driver.execute("PRAGMA synchronous=NORMAL")
+
+
+class WriterLock:
+    """One writer per store: an exclusive lock on ``<store>.lock``, freed by the system however the process ends.
+
+    Readers are not hindered. Two connections that write or checkpoint the same file at the same moment are also what
+    can damage a file of SQLite before 3.51.3 (its WAL-reset race).
+    """
+
+    def __init__(self, path: Path, *, busy_timeout_s: float) -> None:
+        lock = path.with_name(path.name + ".lock")
+        self._connection = sqlite3.connect(lock, timeout=busy_timeout_s, isolation_level=None)
+        try:
+            self._connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error:
+            self._connection.close()
+            raise
+
+    def release(self) -> None:
+        """Let the next writer in."""
+        self._connection.close()
+
+
+def table_names(connection: Connection) -> set[str]:
+    """The tables in the file."""
+    rows = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").all()
+    return {str(name) for (name,) in rows}
+
+
+def is_blank(connection: Connection) -> bool:
+    """Was nothing ever written here? A file with pages but no tables is damaged, not new."""
+    pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    return not table_names(connection) and int(pages) <= 1
+
+
+def schema_digest(connection: Connection, revision: str) -> str:
+    """SHA-256 over the definitions of all tables and indexes: a damaged definition would change what columns mean."""
+    rows = connection.exec_driver_sql("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").all()
+    return hashlib.sha256(canonical_json([revision, [list(row) for row in rows]])).hexdigest()
+
+
+def structure_problems(connection: Connection) -> list[str]:
+    """What SQLite's own checks say: damaged pages, indexes that disagree with their tables, rows that point nowhere."""
+    rows = connection.exec_driver_sql(f"PRAGMA integrity_check({_PROBLEM_LIMIT})").all()
+    problems = [str(line) for (line,) in rows if line != "ok"]
+    for table, rowid, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check").all()[:_PROBLEM_LIMIT]:
+        problems.append(f"row {rowid} of {table} points to a row of {parent} that is not there")
+    return problems
+
+
+@contextmanager
+def translated(path: Path, busy_timeout_s: float) -> Iterator[None]:
+    """Turn the database's errors into ours."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _typed(error.orig or error, path, busy_timeout_s) from error
+    except sqlite3.Error as error:
+        raise _typed(error, path, busy_timeout_s) from error
+
+
+def _typed(error: BaseException, path: Path, busy_timeout_s: float) -> StoreError:
+    extended = getattr(error, "sqlite_errorcode", None)
+    code = None if extended is None else extended & 0xFF
+    where, got = str(path), str(error)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusy(
+            f"another writer holds the store; it was not free after {busy_timeout_s:g} s",
+            where=where,
+            got=got,
+            next_step="close the other program that writes here; readers open it with read_only=True",
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFull(
+            "no space is left for the store; nothing of this write was kept",
+            where=where,
+            got=got,
+            next_step=f"free space on the disk of {path.parent}, then resume",
+        )
+    is_damage = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)
+    is_cut = extended == sqlite3.SQLITE_IOERR_SHORT_READ
+    if is_damage or is_cut or got.startswith("Could not decode"):
+        return StoreCorrupt("the store is damaged", where=where, got=got, next_step=_RESTORE)
+    return StoreError("the store cannot be used", where=where, got=got, next_step="see the message of SQLite above")

@@ -1,0 +1,320 @@
+"""The training loop: sample, judge, store, learn, publish; again until done.
+
+A step is a function of the recipe, the weights and the step number: every random stream is named by them, so nothing but weights and optimiser
+state has to be kept. What a step sampled is committed to the store in one transaction; a resumed run takes committed groups
+from the store instead of sampling them again, and so ends in the same weights and the same store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from askesis.engines import Sampling
+from askesis.engines.embedded import EmbeddedEngine
+from askesis.environments import World
+from askesis.errors import CheckpointError, SelfCheckError
+from askesis.learners import Sample
+from askesis.policy.loading import Policy, save_policy, weights_hash
+from askesis.recipe import Recipe, Resolved
+from askesis.rollout import usable_members
+from askesis.store import Group, RunRecord, Store
+from askesis.trace import Task
+from askesis.training import checkpoint, selfcheck
+from askesis.training.evaluating import evaluation_sampling, summarise
+from askesis.training.groups import group_specs, refuse_total_failure, rollout_metrics
+from askesis.training.pieces import make_learner, make_runner, open_policy, set_threads
+from askesis.training.progress import Phase, Progress, StepEvent
+from askesis.training.report.data import Evaluation
+from askesis.training.rundir import RunDir
+from askesis.training.tensorboard import open_writer
+
+__all__ = ["TrainingResult", "train"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """How a run ended. ``before`` and ``after`` are None when evaluation is off."""
+
+    run: str
+    path: str
+    before: Evaluation | None
+    after: Evaluation | None
+    wall_s: float
+    peak_rss_mb: float
+
+
+def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progress) -> TrainingResult:
+    """Run ``resolved`` in the claimed folder ``run`` from where it stands to its end.
+
+    Raises:
+        AskesisError: with the cause; the run can be resumed by the same call.
+    """
+    identity = run.identity()
+    started = time.monotonic()
+    already_s = float(run.state().get("wall_s", 0.0))
+    run.update_state(status="running", started=run.state().get("started") or time.time())
+    try:
+        with Store.open(run.store) as store:
+            store.add_run(
+                RunRecord(
+                    run_id=identity["run_id"],
+                    recipe_hash=identity["recipe_hash"],
+                    recipe=identity["recipe"],
+                    seed=identity["seed"],
+                    versions=identity["versions"],
+                )
+            )
+            trainer = _Trainer(resolved.recipe, run, identity, world, store, progress)
+            asyncio.run(trainer.run())
+            store.set_run_status(identity["run_id"], "finished")
+            store.write_head(run.heads)
+    except BaseException as error:
+        stopped = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
+        run.update_state(
+            status="stopped" if stopped else "failed",
+            wall_s=already_s + time.monotonic() - started,
+            error=None if stopped else f"{type(error).__name__}: {error}",
+        )
+        raise
+    wall_s = already_s + time.monotonic() - started
+    run.update_state(
+        status="finished",
+        finished=time.time(),
+        wall_s=wall_s,
+        peak_rss_mb=_peak_rss_mb(),
+        error=None,
+        step=trainer.step,
+    )
+    return TrainingResult(
+        run=identity["run_id"],
+        path=str(run.path),
+        before=trainer.evaluations.get("before"),
+        after=trainer.evaluations.get("after"),
+        wall_s=wall_s,
+        peak_rss_mb=_peak_rss_mb(),
+    )
+
+
+class _Trainer:
+    """The pieces of a run, and the step that they perform together."""
+
+    def __init__(
+        self, recipe: Recipe, run: RunDir, identity: Mapping[str, Any], world: World, store: Store, progress: Progress
+    ) -> None:
+        self._recipe, self._run, self._world, self._store, self._progress = recipe, run, world, store, progress
+        self._run_id: str = identity["run_id"]
+        set_threads(recipe.run.threads)
+        progress.stage("loading the policy")
+        self._policy = open_policy(recipe.policy, seed=recipe.run.seed)
+        self._learner = make_learner(recipe, self._policy)
+        run.update_state(algorithm=self._learner.algorithm.describe())
+        self._engine = EmbeddedEngine(self._policy, max_batch=recipe.engine.max_batch)
+        self.step = 0
+        self.evaluations: dict[str, Evaluation] = {}
+        self._writer = open_writer(run.path / "tensorboard") if recipe.training.tensorboard else None
+
+    async def run(self) -> None:
+        """From the last checkpoint, or from the start, to the final model."""
+        settings = self._recipe.training
+        try:
+            self._resume()
+            await self._evaluate("before", 0)
+            while self.step < settings.steps:
+                await self._train_step()
+                done, every = self.step, self._recipe.evaluation.every
+                if every and done % every == 0 and done < settings.steps:
+                    await self._evaluate(f"step {done}", done)
+                if done == settings.steps or (settings.checkpoint_every and done % settings.checkpoint_every == 0):
+                    self._checkpoint()
+            await self._evaluate("after", settings.steps)
+            self._progress.stage("saving the model")
+            save_policy(self._policy, self._run.model)
+        finally:
+            await self._engine.close()
+            if self._writer is not None:
+                self._writer.close()
+
+    def _resume(self) -> None:
+        checkpoint.clean(self._run.checkpoints)
+        place = checkpoint.latest(self._run.checkpoints)
+        if place is None:
+            return
+        saved = checkpoint.load(place)
+        if self._store.head().size < saved.values["store_head"]["size"]:
+            raise CheckpointError(
+                "the store is older than the checkpoint",
+                where=str(self._run.store),
+                got=f"{self._store.head().size} records",
+                expected=f"at least {saved.values['store_head']['size']}",
+                next_step="put back the store that belongs to this run, or start anew in another run.dir",
+            )
+        _load_weights(self._policy, saved.weights)
+        if weights_hash(self._policy.model) != saved.values["weights_hash"]:
+            raise CheckpointError("the restored weights are not those that were saved", where=str(place))
+        self._learner.load_state_dict(saved.optimizer, saved.values["learner"])
+        self._engine.publish(self._learner.version)
+        self.step = saved.step
+        self._progress.stage(f"resuming at step {saved.step}")
+
+    def _checkpoint(self) -> None:
+        self._store.write_head(self._run.heads)
+        optimizer, values = self._learner.state_dict()
+        weights = {name: parameter.detach() for name, parameter in self._policy.trainable()}
+        head = self._store.head()
+        checkpoint.save(
+            self._run.checkpoints,
+            checkpoint.Checkpoint(
+                step=self.step,
+                weights=weights,
+                optimizer=optimizer,
+                values={
+                    "learner": values,
+                    "weights_hash": weights_hash(self._policy.model),
+                    "store_head": asdict(head),
+                },
+            ),
+            keep=self._recipe.training.keep_checkpoints,
+        )
+        self._run.update_state(step=self.step)
+
+    async def _train_step(self) -> None:
+        began = time.monotonic()
+        step = self.step
+        groups = await self._groups("train", step, self._training_tasks(step), self._recipe.rollout.group_size)
+        sampled_s = time.monotonic() - began
+        samples = self._samples(groups)
+        every = self._recipe.training.self_check_every
+        if samples and (step == 0 or (every and step % every == 0)):
+            self._self_check(samples)
+        metrics = rollout_metrics(groups)
+        if samples:
+            update = self._learner.update(samples)
+            self._engine.publish(self._learner.version)
+            metrics |= update.metrics
+            self._watch_drift(update.metrics.get("drift"))
+        self._store.consume(self._run_id, [g.group_id for g in groups], step=step)
+        seconds = time.monotonic() - began
+        sampled = sum(m.trace.num_sampled for g in groups for m in g.members)
+        metrics |= {
+            "step_seconds": seconds,
+            "sampling_seconds": sampled_s,
+            "tokens_per_second": sampled / seconds,
+        }
+        self.step += 1
+        self._record(metrics)
+
+    def _training_tasks(self, step: int) -> list[Task]:
+        count = self._recipe.rollout.groups_per_step
+        return [self._world.tasks.task("train", step * count + i) for i in range(count)]
+
+    async def _groups(
+        self, purpose: str, step: int, tasks: Sequence[Task], size: int, *, sampling: Sampling | None = None
+    ) -> list[Group]:
+        """The groups of a step: from the store if they were committed, otherwise sampled, judged and committed."""
+        prefix = f"{self._run_id}/{purpose}/{step:06d}"
+        first = self._store.group(f"{prefix}/0000")
+        if first is not None:  # a step is committed whole or not at all
+            return [first, *(self._stored(f"{prefix}/{i:04d}") for i in range(1, len(tasks)))]
+        specs = group_specs(self._run_id, purpose, step, tasks, size, seed=self._recipe.run.seed)
+        waiting = asyncio.create_task(self._tick(f"{len(specs) * size} sessions of {purpose} step {step}"))
+        try:
+            groups = await make_runner(self._recipe, self._policy, self._engine, self._world, sampling).run(
+                specs, policy_version=self._learner.version
+            )
+        finally:
+            waiting.cancel()
+        refuse_total_failure(groups, purpose, step)
+        self._store.append_groups(groups)
+        return groups
+
+    def _stored(self, group_id: str) -> Group:
+        group = self._store.group(group_id)
+        if group is None:
+            raise CheckpointError("the store lacks a group of a committed step", where=group_id)
+        return group
+
+    async def _tick(self, awaited: str) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            self._progress.tick(awaited)
+
+    def _samples(self, groups: Sequence[Group]) -> list[Sample]:
+        samples = []
+        for number, group in enumerate(groups):
+            for member in usable_members(group, self._recipe.rollout.missing_members):
+                reward = member.verdict.reward
+                if reward is not None:
+                    samples.append(
+                        Sample(trace_id=group.trace_id(member), trace=member.trace, reward=reward, group=number)
+                    )
+        return samples
+
+    def _self_check(self, samples: Sequence[Sample]) -> None:
+        results = selfcheck.run_checks(self._engine, self._learner, samples, max_drift=self._recipe.training.max_drift)
+        checks = [{"name": r.name, "passed": r.passed, "detail": f"step {self.step}: {r.detail}"} for r in results]
+        self._run.update_state(self_checks=checks)
+        selfcheck.require(results, step=self.step)
+
+    def _watch_drift(self, drift: float | None) -> None:
+        limit = self._recipe.training.max_drift
+        if drift is not None and drift > limit:
+            raise SelfCheckError(
+                "the learner's log-probabilities have drifted from the engine's at the same weights",
+                where=f"step {self.step}",
+                got=f"mean gap {drift:.2e} nats",
+                expected=f"at most training.max_drift={limit:.0e}",
+                next_step="compare policy.dtype and the attention kernels of engine and learner",
+            )
+
+    async def _evaluate(self, label: str, step: int) -> None:
+        settings = self._recipe.evaluation
+        if not settings.num_tasks:
+            return
+        self._progress.stage(f"evaluating ({label})")
+        tasks = self._world.tasks.distinct_tasks("held_out", settings.num_tasks)
+        sampling = evaluation_sampling(self._recipe)
+        groups = await self._groups("evaluation", step, tasks, settings.samples, sampling=sampling)
+        result = summarise(
+            groups,
+            label=label,
+            temperature=settings.temperature,
+            pass_k=settings.pass_k,
+            seed=self._recipe.run.seed,
+        )
+        self.evaluations[label] = result
+        self._run.update_state(evaluations={name: asdict(e) for name, e in self.evaluations.items()})
+        values = {} if result.accuracy is None else {"held_out_accuracy": result.accuracy}
+        self._store.log_metrics(self._run_id, step, values)
+        self._progress.step(
+            StepEvent(step=step, steps=self._recipe.training.steps, values=values, phase=Phase.EVALUATE)
+        )
+
+    def _record(self, metrics: Mapping[str, float | None]) -> None:
+        self._store.log_metrics(self._run_id, self.step, metrics)
+        known = {name: value for name, value in metrics.items() if value is not None}
+        if self._writer is not None:
+            for name, value in known.items():
+                self._writer.add_scalar(name, value, self.step)
+        self._progress.step(StepEvent(step=self.step, steps=self._recipe.training.steps, values=known))
+
+
+def _load_weights(policy: Policy, weights: Mapping[str, torch.Tensor]) -> None:
+    own = dict(policy.trainable())
+    if own.keys() != weights.keys() or any(own[n].shape != t.shape for n, t in weights.items()):
+        raise CheckpointError("the checkpoint's weights belong to another model", where=policy.name)
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            own[name].copy_(tensor)
+
+
+def _peak_rss_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024

@@ -1,0 +1,89 @@
+"""Building a run's parts from its recipe."""
+
+from __future__ import annotations
+
+import torch
+
+from askesis.algorithms import build
+from askesis.engines import Engine, Sampling
+from askesis.environments import World
+from askesis.gateway import Gateway
+from askesis.learners import GradientLearner, LearnerSettings
+from askesis.policy.loading import Policy, load_policy
+from askesis.recipe import PolicySection, Recipe
+from askesis.rollout import RolloutRunner, RolloutSettings
+from askesis.streams import seed_of
+from askesis.trace import Budgets
+
+__all__ = ["make_learner", "make_runner", "open_policy", "set_threads", "training_sampling"]
+
+
+def set_threads(threads: int) -> None:
+    """CPU threads of the tensors; 0 leaves torch's own choice, which is one per core."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def make_runner(
+    recipe: Recipe, policy: Policy, engine: Engine, world: World, sampling: Sampling | None = None
+) -> RolloutRunner:
+    """A rollout runner under the recipe's limits; ``sampling`` is the recipe's own unless given."""
+    limit = recipe.sampling.max_context or policy.context_length
+    gateway = Gateway(
+        engine,
+        policy.template,
+        sampling=sampling or training_sampling(recipe),
+        context_length=min(limit, policy.context_length),
+    )
+    rollout = recipe.rollout
+    return RolloutRunner(
+        world,
+        gateway,
+        RolloutSettings(
+            max_concurrent=rollout.max_concurrent,
+            call_timeout_s=rollout.call_timeout_s,
+            missing_members=rollout.missing_members,
+            budgets=Budgets(turns=rollout.max_turns, tokens=rollout.max_session_tokens, seconds=rollout.max_session_s),
+        ),
+    )
+
+
+def open_policy(section: PolicySection, *, seed: int) -> Policy:
+    """Load the policy that a recipe names."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, "adapters") % (1 << 62))  # new LoRA adapters are drawn at random
+        return load_policy(
+            section.name,
+            dtype=section.dtype,
+            device=section.device,
+            lora_rank=section.lora_rank,
+            lora_alpha=section.lora_alpha,
+        )
+
+
+def training_sampling(recipe: Recipe) -> Sampling:
+    """How training answers are drawn."""
+    section = recipe.sampling
+    return Sampling(
+        temperature=section.temperature, top_p=section.top_p, top_k=section.top_k, max_tokens=section.max_tokens
+    )
+
+
+def make_learner(recipe: Recipe, policy: Policy) -> GradientLearner:
+    """The learner that a recipe describes. Raises RecipeError for a wrong algorithm or option."""
+    training = recipe.training
+    settings = LearnerSettings(
+        lr=training.lr,
+        schedule=training.schedule,
+        warmup_steps=training.warmup_steps,
+        total_steps=training.steps,
+        beta1=training.beta1,
+        beta2=training.beta2,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        updates_per_step=training.updates_per_step,
+        micro_batch_tokens=training.micro_batch_tokens,
+        temperature=recipe.sampling.temperature,
+        truncated=training_sampling(recipe).truncates,
+    )
+    return GradientLearner(policy, build(recipe.algorithm.name, recipe.algorithm.options), settings)

@@ -1,0 +1,65 @@
+"""What can be checked of a run before a model is loaded: in well under a second, without torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import NamedTuple
+
+from askesis.environments import World, make_world
+from askesis.policy.folder import resolve_name
+from askesis.recipe import Recipe, Resolved
+from askesis.streams import seed_of
+from askesis.training.rundir import RunDir, default_run_dir
+
+__all__ = ["Prepared", "prepare", "versions"]
+
+_PACKAGES = ("askesis", "torch", "transformers", "tokenizers", "numpy", "reasoning_gym")
+
+
+class Prepared(NamedTuple):
+    """A claimed folder and the world that the run acts in."""
+
+    run: RunDir
+    world: World
+
+
+def prepare(resolved: Resolved[Recipe]) -> Prepared:
+    """Check names, folders and space, build the world, and claim the run's folder.
+
+    Raises:
+        RecipeError: a family, option or recipe that does not fit.
+        PolicyError: a model folder that cannot be used.
+        AskesisError: no space, or no permission.
+    """
+    recipe = resolved.recipe
+    world = open_world(recipe)
+    resolve_name(recipe.policy.name)
+    run = RunDir(default_run_dir(resolved))
+    run.claim(resolved, versions() | {"threads": str(recipe.run.threads or os.cpu_count())})
+    return Prepared(run, world)
+
+
+def open_world(recipe: Recipe) -> World:
+    """The world of a recipe; its tasks depend on ``run.seed``."""
+    section = recipe.environment
+    return make_world(
+        section.name,
+        family=section.family,
+        level=section.level,
+        options=section.options,
+        seed=seed_of(recipe.run.seed, "tasks"),
+        instruction=section.instruction,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, read from package metadata."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,179 @@
+"""How well a policy answers held-out questions of each family: directly, by steps, and left to itself.
+
+Shapes: B questions, T positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import reasoning_gym
+import torch
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
+
+from askesis.environments.reasoning.levels import load_levels
+from askesis.streams import seed_of
+from askesis.training.pretraining.data import items
+
+__all__ = ["FamilyScore", "evaluate", "sample", "table"]
+
+_ANSWER = re.compile(r"<answer>([^<]*)</answer>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyScore:
+    """Shares of held-out questions answered right (the family's own scorer gives 1.0), and what the answers look like.
+
+    ``constant`` is the share that the best single answer, chosen with hindsight, would get.
+    """
+
+    family: str
+    items: int
+    constant: float
+    direct: float
+    think: float
+    greedy: float
+    sampled: float
+    think_share: float
+    think_tokens: float
+    prompt_tokens: float
+
+    def as_dict(self) -> dict[str, str | int | float]:
+        """Plain values, rounded for a table."""
+        return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end: int,
+    max_new_tokens: int,
+    rng: torch.Generator | None = None,
+) -> list[list[int]]:
+    """Continue each prompt up to ``end`` (not included): greedy without ``rng``, else at temperature 1."""
+    width = max(len(prompt) for prompt in prompts)
+    token_BT = torch.tensor([[end] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    seen_BT = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    cache, step_BT = DynamicCache(config=model.config), token_BT
+    position_BT = (seen_BT.cumsum(-1) - 1).clamp(min=0)
+    written: list[torch.Tensor] = []
+    ended_B = torch.zeros(len(prompts), dtype=torch.bool)
+    for _ in range(max_new_tokens):
+        logits_BV = model(
+            input_ids=step_BT,
+            attention_mask=seen_BT,
+            position_ids=position_BT,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        if rng is None:
+            next_B = logits_BV.argmax(-1)
+        else:
+            next_B = torch.multinomial(logits_BV.softmax(-1), 1, generator=rng)[:, 0]
+        written.append(next_B)
+        ended_B |= next_B == end
+        if bool(ended_B.all()):
+            break
+        step_BT, position_BT = next_B[:, None], position_BT[:, -1:] + 1
+        seen_BT = torch.cat([seen_BT, torch.ones_like(step_BT)], dim=1)
+    rows = torch.stack(written, dim=1).tolist()
+    return [row[: row.index(end)] if end in row else row for row in rows]
+
+
+def _is_right(dataset: Any, item: Mapping[str, Any], text: str) -> bool:
+    found = _ANSWER.search(text)
+    return found is not None and float(dataset.score_answer(found[1], item)) >= 1.0
+
+
+def _score_family(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    family: str,
+    *,
+    size: int,
+    seed: int,
+    max_new_tokens: int,
+) -> FamilyScore:
+    source = items(family, "held_out", seed)
+    chosen = [next(source) for _ in range(size)]
+    dataset = reasoning_gym.create_dataset(family, size=1, seed=0, **load_levels()[family])
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": item["question"]}], add_generation_prompt=True, return_dict=False
+        )
+        for item in chosen
+    ]
+    rng = torch.Generator().manual_seed(seed_of(seed, family, "sample"))
+    replies: dict[str, list[list[int]]] = {}
+    for mode, tag, source_rng in (
+        ("direct", "<answer>", None),
+        ("think", "<think>", None),
+        ("greedy", "", None),
+        ("sampled", "", rng),
+    ):
+        forced = tokenizer.encode(tag, add_special_tokens=False)
+        rows = sample(
+            model,
+            [prompt + forced for prompt in prompts],
+            end=tokenizer.eos_token_id,
+            max_new_tokens=max_new_tokens,
+            rng=source_rng,
+        )
+        replies[mode] = [forced + row for row in rows]
+
+    def accuracy(mode: str) -> float:
+        texts = tokenizer.batch_decode(replies[mode])
+        return sum(_is_right(dataset, item, text) for item, text in zip(chosen, texts, strict=True)) / size
+
+    think = tokenizer.convert_tokens_to_ids("<think>")
+    return FamilyScore(
+        family=family,
+        items=size,
+        constant=Counter(item["answer"] for item in chosen).most_common(1)[0][1] / size,
+        direct=accuracy("direct"),
+        think=accuracy("think"),
+        greedy=accuracy("greedy"),
+        sampled=accuracy("sampled"),
+        think_share=sum(row[:1] == [think] for row in replies["sampled"]) / size,
+        think_tokens=sum(len(row) + 1 for row in replies["think"]) / size,
+        prompt_tokens=sum(len(prompt) for prompt in prompts) / size,
+    )
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    families: Iterable[str],
+    *,
+    size: int,
+    seed: int,
+    max_new_tokens: int,
+) -> list[FamilyScore]:
+    """Score ``size`` held-out questions of each family at level ``nano``. Deterministic for a seed."""
+    return [
+        _score_family(model, tokenizer, family, size=size, seed=seed, max_new_tokens=max_new_tokens)
+        for family in families
+    ]
+
+
+def table(scores: Iterable[FamilyScore]) -> str:
+    """The scores as plain text, one family a line; accuracies in per cent."""
+    lines = [
+        f"{'family':<24}{'constant':>9}{'direct':>8}{'think':>8}{'greedy':>8}{'T=1':>8}"
+        f"{'thinks':>8}{'tokens':>8}{'prompt':>8}"
+    ]
+    for score in scores:
+        shares = (score.constant, score.direct, score.think, score.greedy, score.sampled, score.think_share)
+        first, *rest = (f"{100 * share:.1f}" for share in shares)
+        lines.append(
+            f"{score.family:<24}{first:>9}{''.join(f'{value:>8}' for value in rest)}"
+            f"{score.think_tokens:>8.1f}{score.prompt_tokens:>8.1f}"
+        )
+    return "\n".join(lines)

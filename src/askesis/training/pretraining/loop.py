@@ -1,0 +1,239 @@
+"""Pretraining of the built-in policy: from a recipe to a model folder that transformers loads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from askesis.streams import seed_of
+from askesis.training.pretraining.data import Batch, demonstration_texts, examples, pack
+from askesis.training.pretraining.evaluate import FamilyScore, evaluate
+from askesis.training.pretraining.recipe import ModelSection, PretrainRecipe, TrainingSection
+from askesis.training.pretraining.tokenizer import train_tokenizer
+
+__all__ = ["PretrainResult", "Progress", "learning_rate", "pretrain", "recipe_hash"]
+
+_PROGRESS_STEPS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run stands. ``loss`` is the mean over the steps since the last report, in nats per weighted token."""
+
+    step: int
+    tokens: int
+    total_tokens: int
+    loss: float
+    lr: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainResult:
+    """What a finished run wrote to ``folder``."""
+
+    folder: Path
+    tokens: int
+    wall_s: float
+    parameters: int
+    scores: tuple[FamilyScore, ...]
+
+
+def recipe_hash(recipe: PretrainRecipe) -> str:
+    """SHA-256 of the recipe as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def learning_rate(training: TrainingSection, tokens: int) -> float:
+    """Linear warm-up to ``lr_peak``, then a cosine to ``lr_end`` at the last token."""
+    if tokens < training.warm_up_tokens:
+        return training.lr_peak * (tokens + 1) / training.warm_up_tokens
+    done = (tokens - training.warm_up_tokens) / max(1, training.tokens - training.warm_up_tokens)
+    return training.lr_end + 0.5 * (training.lr_peak - training.lr_end) * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def pretrain(
+    recipe: PretrainRecipe, out: Path, on_progress: Callable[[Progress], None] = lambda progress: None
+) -> PretrainResult:
+    """Train a policy from nothing and write it to ``out`` with its provenance, ``nano.json``.
+
+    The same recipe, number of threads and library versions give the same weights. While it runs, ``out`` holds the
+    latest checkpoint as a whole model folder without ``nano.json``; each replaces the one before in one rename.
+
+    Args:
+        on_progress: called every 50 steps and after the last.
+
+    Raises:
+        RecipeError: a family without demonstrations, or a demonstration that does not fit into a row.
+    """
+    started = time.monotonic()
+    training = recipe.training
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(training.threads)
+    try:
+        tokenizer = train_tokenizer(
+            demonstration_texts(recipe.data), recipe.model.vocab_size, recipe.model.max_positions
+        )
+        model = _new_model(recipe.model, tokenizer, seed_of(training.seed, "pretrain", "weights"))
+        tokens = _train(model, tokenizer, recipe, out, started, on_progress)
+        model.eval()
+        scores = tuple(evaluate(model, tokenizer, recipe.data.families, **_evaluation(recipe)))
+    finally:
+        torch.set_num_threads(threads_before)
+    result = PretrainResult(
+        folder=out,
+        tokens=tokens,
+        wall_s=round(time.monotonic() - started, 1),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        scores=scores,
+    )
+    _save(model, tokenizer, out, provenance=lambda folder: _provenance(recipe, result, folder))
+    return result
+
+
+def _evaluation(recipe: PretrainRecipe) -> dict[str, int]:
+    section = recipe.evaluation
+    return {"size": section.items, "seed": section.seed, "max_new_tokens": section.max_new_tokens}
+
+
+def _new_model(shape: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
+    config = Qwen3Config(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.mlp,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=shape.max_positions,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    # transformers draws initial weights from the global generator; the fork leaves the caller's untouched.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True, temperature=1.0
+    )
+    return model
+
+
+def _train(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    recipe: PretrainRecipe,
+    out: Path,
+    started: float,
+    on_progress: Callable[[Progress], None],
+) -> int:
+    """Run the optimiser until the recipe's tokens are spent; return the tokens seen (padding not counted)."""
+    training = recipe.training
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=training.lr_peak, betas=training.betas, weight_decay=training.weight_decay, fused=True
+    )
+    body = torch.compile(model.model) if training.compile else model.model
+    batches = pack(examples(tokenizer, recipe.data), training.rows, training.row_tokens, tokenizer.pad_token_id)
+    step = tokens = 0
+    losses: list[float] = []
+    saved = time.monotonic()
+    while tokens < training.tokens:
+        batch = next(batches)
+        lr = learning_rate(training, tokens)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        loss = _loss(model, body, batch)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+        optimizer.step()
+        step += 1
+        tokens += int((batch.segments > 0).sum())
+        losses.append(float(loss.detach()))
+        now = time.monotonic()
+        if step % _PROGRESS_STEPS == 0 or tokens >= training.tokens:
+            on_progress(
+                Progress(
+                    step=step,
+                    tokens=tokens,
+                    total_tokens=training.tokens,
+                    loss=sum(losses) / len(losses),
+                    lr=lr,
+                    elapsed_s=now - started,
+                )
+            )
+            losses.clear()
+        if now - saved > 60 * training.checkpoint_minutes:
+            _save(model, tokenizer, out)
+            saved = now
+    return tokens
+
+
+def _loss(model: Qwen3ForCausalLM, body: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Weighted mean cross-entropy in nats. ``body`` is ``model.model``, perhaps compiled.
+
+    Only positions with a weight go through the vocabulary.
+    """
+    hidden_BTD = body(
+        input_ids=batch.tokens,
+        position_ids=batch.positions,
+        attention_mask={"full_attention": batch.mask()},
+        use_cache=False,
+    ).last_hidden_state
+    chosen_BT = batch.weights > 0
+    logits_NV = model.lm_head(hidden_BTD[chosen_BT])
+    loss_N = torch.nn.functional.cross_entropy(logits_NV, batch.targets[chosen_BT], reduction="none")
+    weight_N = batch.weights[chosen_BT]
+    return (loss_N * weight_N).sum() / weight_N.sum()
+
+
+def _save(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    provenance: Callable[[Path], dict[str, object]] | None = None,
+) -> None:
+    """Write the folder beside ``out`` and swap it in, so that a reader never meets half a model."""
+    fresh, old = out.with_name(out.name + ".new"), out.with_name(out.name + ".old")
+    for folder in (fresh, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    model.save_pretrained(fresh)
+    tokenizer.save_pretrained(fresh)
+    if provenance is not None:
+        text = json.dumps(provenance(fresh), indent=2, ensure_ascii=False)
+        (fresh / "nano.json").write_text(text + "\n", encoding="utf-8")
+    if out.exists():
+        out.replace(old)
+    fresh.replace(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _provenance(recipe: PretrainRecipe, result: PretrainResult, folder: Path) -> dict[str, object]:
+    names = ("torch", "transformers", "tokenizers", "reasoning-gym", "numpy")
+    return {
+        "schema_version": 1,
+        "recipe_sha256": recipe_hash(recipe),
+        "weights_sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
+        "data_seed": recipe.data.seed,
+        "tokens": result.tokens,
+        "wall_s": result.wall_s,
+        "parameters": result.parameters,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in names},
+        "scores": [score.as_dict() for score in result.scores],
+        "recipe": recipe.model_dump(mode="json"),
+    }

@@ -1,0 +1,95 @@
+"""The metrics that reports and progress displays know by name: title, unit and order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["METRICS", "Metric", "format_number", "format_seconds", "metric", "ordered"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """How a series is shown. ``share`` values lie between 0 and 1 and are shown in per cent."""
+
+    name: str
+    title: str
+    short: str
+    unit: str = ""
+    share: bool = False
+    note: str = ""
+    """What a reader should know to judge the curve."""
+
+    @property
+    def known(self) -> bool:
+        """The catalogue lists this metric."""
+        return self.name in _KNOWN
+
+    def show(self, value: float, *, unit: bool = True) -> str:
+        """The value for a reader; a share is always in per cent."""
+        if self.share:
+            return f"{100 * value:.1f} %" if math.isfinite(value) else format_number(value)
+        return f"{format_number(value)} {self.unit if unit else ''}".rstrip()
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(name="reward_mean", title="Reward", short="reward", note="mean over the batch, shaping included"),
+    Metric(name="accuracy", title="Accuracy, training batch", short="accuracy", share=True, note="tasks solved"),
+    Metric(name="held_out_accuracy", title="Accuracy, held out", short="held-out", share=True, note="tasks solved"),
+    Metric(name="loss", title="Loss", short="loss"),
+    Metric(name="response_tokens", title="Response length", short="length", unit="tokens", note="mean per session"),
+    Metric(name="entropy", title="Entropy", short="entropy", unit="nats", note="near 0: the policy stopped exploring"),
+    Metric(
+        name="drift",
+        title="Drift",
+        short="drift",
+        unit="nats",
+        note="mean |learner − behaviour log-probability|, same weights: should be near 0",
+    ),
+    Metric(name="grad_norm", title="Gradient norm", short="grad norm", note="before clipping"),
+    Metric(name="kl", title="KL", short="KL", unit="nats", note="per token"),
+    Metric(name="clipped_share", title="Clipped tokens", short="clipped", share=True),
+    Metric(name="tokens_per_second", title="Throughput", short="speed", unit="tokens/s"),
+    Metric(name="step_seconds", title="Step time", short="step time", unit="s"),
+    Metric(name="failures", title="Failed sessions", short="failures", note="per step"),
+)
+
+_KNOWN = {m.name: m for m in METRICS}
+_ORDER = {m.name: place for place, m in enumerate(METRICS)}
+
+
+def metric(name: str) -> Metric:
+    """The metric called ``name``; an unknown one is shown under its own name."""
+    return _KNOWN.get(name) or Metric(name=name, title=name, short=name)
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Known names first, in the catalogue's order; then the others by name."""
+    return sorted(names, key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
+
+
+def format_number(value: float) -> str:
+    """Three significant digits, thousands separated; whole numbers stay whole."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) < 1e-4:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return f"{value:.3g}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for a reader: ``0.4 s``, ``42 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

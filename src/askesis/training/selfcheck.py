@@ -1,0 +1,107 @@
+"""A run looks at itself: is what was sampled what is trained on, with the weights it claims, by the loss it claims?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from askesis.engines import Engine
+from askesis.errors import SelfCheckError
+from askesis.learners import GradientLearner, Sample, rows_of
+from askesis.policy.loading import weights_hash
+
+__all__ = ["CheckResult", "require", "run_checks"]
+
+_PROBE = 32
+_SPLIT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One check. ``cause`` names the likely reason and what to do, for when it fails."""
+
+    name: str
+    passed: bool
+    detail: str
+    cause: str
+
+
+def run_checks(
+    engine: Engine, learner: GradientLearner, samples: Sequence[Sample], *, max_drift: float
+) -> list[CheckResult]:
+    """All checks on freshly sampled ``samples``, before the weights change. Changes nothing."""
+    probe = list(samples[:_PROBE])
+    return [_weights(engine, learner), _masks(probe), _drift(learner, probe, max_drift), _split(learner, samples)]
+
+
+def require(results: Sequence[CheckResult], *, step: int) -> None:
+    """Raise SelfCheckError for the first check that failed."""
+    for result in results:
+        if not result.passed:
+            raise SelfCheckError(
+                f"self-check failed: {result.name}",
+                where=f"step {step}",
+                got=result.detail,
+                next_step=result.cause,
+            )
+
+
+def _weights(engine: Engine, learner: GradientLearner) -> CheckResult:
+    theirs, ours = engine.weights_hash(), weights_hash(learner.policy.model)
+    same = theirs == ours and engine.version == learner.version
+    return CheckResult(
+        name="the sampler's weights are the trainer's",
+        passed=same,
+        detail=f"version {engine.version} / {learner.version}, sha256 {theirs[:12]} / {ours[:12]}",
+        cause="the last weight update did not reach the engine: restart the run, and report this",
+    )
+
+
+def _masks(samples: Sequence[Sample]) -> CheckResult:
+    """Every token that was sampled is trained on once, and no other."""
+    trained = sum(int(row.mask.sum()) for row in rows_of(samples))
+    sampled = sum(s.trace.num_sampled for s in samples)
+    return CheckResult(
+        name="masks cover exactly the sampled tokens",
+        passed=trained == sampled,
+        detail=f"{trained} trained, {sampled} sampled, in {len(samples)} traces",
+        cause="a trace lost or doubled tokens: run `askesis store verify`",
+    )
+
+
+def _drift(learner: GradientLearner, samples: Sequence[Sample], limit: float) -> CheckResult:
+    name = "the learner's log-probabilities are the engine's"
+    cause = (
+        "engine and learner compute different models: compare policy.dtype, attention kernels and the sampling temperature; "
+        "raise training.max_drift only if the difference is understood"
+    )
+    if learner.settings.truncated:
+        detail = "not comparable: sampling cuts the distribution (top_k, top_p)"
+        return CheckResult(name=name, passed=True, detail=detail, cause=cause)
+    rows = rows_of(samples)
+    gaps = [
+        (logp - torch.from_numpy(row.behaviour))[torch.from_numpy(row.mask)].abs()
+        for row, logp in zip(rows, learner.score(rows), strict=True)
+    ]
+    mean = float(torch.cat(gaps).mean())
+    return CheckResult(
+        name=name, passed=mean <= limit, detail=f"mean gap {mean:.2e} nats, limit {limit:.0e}", cause=cause
+    )
+
+
+def _split(learner: GradientLearner, samples: Sequence[Sample]) -> CheckResult:
+    """The loss of whole groups, cut in two different ways."""
+    groups = list(dict.fromkeys(s.group for s in samples))[: max(1, _PROBE // 8)]
+    chosen = [s for s in samples if s.group in groups]
+    one = learner.loss_value(chosen, micro_batch_tokens=1 << 30)
+    many = learner.loss_value(chosen, micro_batch_tokens=256)
+    close = math.isclose(one, many, rel_tol=_SPLIT_TOLERANCE, abs_tol=1e-5)
+    return CheckResult(
+        name="the loss does not depend on the micro-batch split",
+        passed=close,
+        detail=f"{one:.8g} in one piece, {many:.8g} in many",
+        cause="an objective divides by something of its own micro-batch: let aggregation do it",
+    )

@@ -1,0 +1,96 @@
+"""From a name and overrides to an algorithm, or to an error that says what to type."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from askesis.algorithms import PRESETS, build, estimator_names, objective_names
+from askesis.algorithms.aggregation import Aggregation
+from askesis.errors import RecipeError
+
+
+def test_overrides_replace_parameters_and_are_reported_against_the_preset() -> None:
+    algorithm = build("grpo", {"clip_high": 0.28, "kl_beta": 0, "aggregation": "token_mean", "clip_low": 0.2})
+    assert algorithm.params["clip_high"] == 0.28 and algorithm.aggregation is Aggregation.TOKEN_MEAN
+    # clip_low was given the value that it has anyway.
+    assert algorithm.changed == {"clip_high": 0.2, "kl_beta": 0.04, "aggregation": "seq_mean_token_mean"}
+
+
+def test_a_replaced_stage_starts_from_its_own_defaults() -> None:
+    algorithm = build("reinforce", {"objective": "ppo_clip", "dual_clip": 3})
+    assert algorithm.objective_params == {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 3.0}
+    assert algorithm.changed == {"objective": "reinforce"}
+    assert "importance_weighted" not in algorithm.params
+
+
+def test_norm_length_belongs_to_the_aggregation_that_divides_by_it() -> None:
+    assert build("dr_grpo", {"norm_length": 64}).norm_length == 64
+    assert build("grpo", {"aggregation": "seq_mean_token_sum_norm"}).norm_length == 3000
+    assert build("grpo").norm_length is None and "norm_length" not in build("grpo").params
+    with pytest.raises(RecipeError, match="no stage of this algorithm has a parameter called 'norm_length'"):
+        build("grpo", {"norm_length": 64})
+
+
+@pytest.mark.parametrize("estimator", estimator_names())
+@pytest.mark.parametrize("objective", objective_names())
+@pytest.mark.parametrize("aggregation", Aggregation)
+def test_all_stages_combine(estimator: str, objective: str, aggregation: Aggregation) -> None:
+    overrides = {"estimator": estimator, "objective": objective, "aggregation": aggregation.value}
+    algorithm = build("grpo", overrides)
+    described = algorithm.describe()
+    assert {key: described[key] for key in overrides} == overrides
+
+
+@pytest.mark.parametrize("name", [preset.name for preset in PRESETS])
+def test_a_description_is_json_and_builds_the_same_algorithm_again(name: str) -> None:
+    algorithm = build(name)
+    described = json.loads(json.dumps(algorithm.describe()))
+    assert described["changed"] == {}
+    again = build(described["algorithm"], described["params"])
+    assert again.describe() == algorithm.describe()
+
+
+def test_description_of_a_changed_algorithm() -> None:
+    assert build("rloo", {"kl_beta": 0, "importance_weighted": True}).describe() == {
+        "algorithm": "rloo",
+        "estimator": "rloo",
+        "objective": "reinforce",
+        "aggregation": "seq_mean_token_sum",
+        "params": {"importance_weighted": True, "kl_beta": 0.0, "kl_estimator": "k1", "kl_placement": "reward"},
+        "needs": [],
+        "changed": {"kl_beta": 0.03, "importance_weighted": False},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"), [("reinforce", set()), ("rloo", {"kl_B"}), ("grpo", {"logp_ref_BT"}), ("dr_grpo", set())]
+)
+def test_what_must_be_given(name: str, needs: set[str]) -> None:
+    assert build(name).needs == needs
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message", "hint"),
+    [
+        ({"clip_hi": 0.2}, "parameter called 'clip_hi'", "did you mean 'clip_high'?"),
+        ({"objective": "reinforce", "clip_low": 0.2}, "parameter called 'clip_low'", "the stage that it belongs to"),
+        ({"baseline": "zero"}, "parameter called 'baseline'", "the stage that it belongs to"),
+        ({"objective": "ppo_clop"}, "no objective called", "did you mean 'ppo_clip'?"),
+        ({"estimator": "dr_gpo"}, "no estimator called", "did you mean 'dr_grpo'?"),
+        ({"aggregation": "token_means"}, "no aggregation called", "did you mean 'token_mean'?"),
+        ({"estimator": 3}, "estimator must be a name", "for example 'grpo'"),
+        ({"clip_low": 0}, "clip_low has a value", "its default is 0.2"),
+        ({"clip_high": "0.2"}, "clip_high has a value", "a finite number above 0"),
+        ({"dual_clip": 1.0}, "dual_clip has a value", "a finite number above 1"),
+        ({"advantage_eps": -1e-6}, "advantage_eps has a value", "at least 0"),
+        ({"kl_estimator": "k4"}, "kl_estimator has a value", "one of 'k1', 'k2', 'k3'"),
+        ({"kl_estimator": "k1"}, "regularises nothing", "kl_estimator = 'k3'"),
+        ({"kl_placement": "reward"}, "which is k1", "kl_estimator = 'k1'"),
+    ],
+)
+def test_what_cannot_be_built_is_explained(overrides: dict[str, object], message: str, hint: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        build("grpo", overrides)
+    assert hint in str(caught.value)

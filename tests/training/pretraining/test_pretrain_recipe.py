@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from askesis.errors import RecipeError
+from askesis.training.pretraining.demonstrations import FAMILIES
+from askesis.training.pretraining.recipe import ModelSection, load_pretrain_recipe
+
+NANO = Path(__file__).parents[3] / "recipes" / "nano.toml"
+
+
+def test_the_shipped_recipe_knows_every_family() -> None:
+    recipe = load_pretrain_recipe(NANO)
+    assert set(recipe.data.families) == set(FAMILIES)
+    assert 0.2 <= recipe.data.think_share <= 0.3
+
+
+def test_unknown_keys_and_broken_files_are_recipe_errors(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(NANO.read_text().replace("lr_peak", "lr_peek"))
+    with pytest.raises(RecipeError, match="lr_peek"):
+        load_pretrain_recipe(path)
+    path.write_text("[model")
+    with pytest.raises(RecipeError, match=r"recipe\.toml"):
+        load_pretrain_recipe(path)
+
+
+def test_kv_heads_must_divide_heads() -> None:
+    with pytest.raises(ValidationError, match="heads = 3, kv_heads = 2"):
+        ModelSection(heads=3, kv_heads=2)
