@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from askesis.algorithms import PRESETS, build, estimator_names, objective_names
+from askesis.algorithms import PRESETS, Preset, build, estimator_names, objective_names
 from askesis.algorithms.aggregation import Aggregation
+from askesis.algorithms.builder import assemble
 from askesis.errors import RecipeError
 
 
@@ -23,6 +24,31 @@ def test_a_replaced_stage_starts_from_its_own_defaults() -> None:
     assert algorithm.objective_params == {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 3.0}
     assert algorithm.changed == {"objective": "reinforce"}
     assert "importance_weighted" not in algorithm.params
+
+
+def test_constants_of_a_preset_leave_with_the_stage_that_they_were_for() -> None:
+    preset = Preset(
+        name="mine",
+        estimator="grpo",
+        objective="ppo_clip",
+        aggregation=Aggregation.SEQ_MEAN_TOKEN_SUM_NORM,
+        params={
+            "advantage_eps": 1e-4,
+            "clip_high": 0.28,
+            "norm_length": 50,
+            "importance_weighted": True,
+            "baseline": "x",
+        },
+        summary="for this test",
+        source="none",
+    )
+    own = assemble(preset, {})
+    assert own.estimator_params == {"advantage_eps": 1e-4} and own.norm_length == 50
+    assert own.objective_params == {"clip_low": 0.2, "clip_high": 0.28, "dual_clip": None}
+    replaced = assemble(preset, {"estimator": "reinforce", "objective": "reinforce", "aggregation": "token_mean"})
+    assert replaced.estimator_params == {"baseline": "zero"} and replaced.norm_length is None
+    assert replaced.objective_params == {"importance_weighted": False}
+    assert assemble(preset, {"clip_high": 0.3}).objective_params["clip_high"] == 0.3
 
 
 def test_norm_length_belongs_to_the_aggregation_that_divides_by_it() -> None:

@@ -7,12 +7,12 @@ import math
 
 import pytest
 import torch
-from conftest import write_tiny_model
 
 from askesis.engines import Request, Sampling
 from askesis.engines.embedded import EmbeddedEngine, sample_batch
 from askesis.errors import ContextOverflow, EngineError
 from askesis.policy.loading import Policy, load_policy
+from tiny_model import write_tiny_model
 
 PROMPTS = [(5, 6, 7), (5, 6, 7), (9,), (11, 12, 13, 14, 15)]
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from askesis.errors import StoreCorrupt
 from askesis.store.blobs import Blob, array_bytes, blob_name, pack, unpack
 
 
@@ -57,11 +56,10 @@ def test_any_change_is_noticed() -> None:
             {"hash": bytes(32)},
         ]
         for change in changes:
-            with pytest.raises(StoreCorrupt) as error:
+            with pytest.raises(ValueError, match=f"blob {change.get('hash', good.hash).hex()}: "):
                 unpack(replace(good, **change), "tokens")
-            assert error.value.where == f"blob {change.get('hash', good.hash).hex()}"
 
 
 def test_bytes_that_are_no_whole_array_are_refused() -> None:
-    with pytest.raises(StoreCorrupt, match="not what was written"):
+    with pytest.raises(ValueError, match="no whole number of values"):
         unpack(packed(b"abc"), "tokens")

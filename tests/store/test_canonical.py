@@ -101,8 +101,8 @@ def test_whatever_fails_in_decoding_is_damage_to_the_named_record() -> None:
         with pytest.raises(StoreCorrupt) as error, decoding("trace T"):
             raise problem
         assert error.value.where == "trace T" and type(problem).__name__ in (error.value.got or "")
-    with pytest.raises(StoreCorrupt) as error, decoding("trace T"):
-        raise altered("blob B", "gone")
-    assert error.value.where == "trace T" and "blob B" in (error.value.got or "")
+    with pytest.raises(StoreCorrupt) as error, decoding("table T"):
+        raise altered("trace T", "gone")
+    assert error.value.where == "trace T" and error.value.got == "gone"
     with pytest.raises(ZeroDivisionError), decoding("trace T"):
         raise ZeroDivisionError

@@ -71,21 +71,23 @@ def _write(store: Store, group: Make, run: RunRecord, steps: range) -> None:
         store.log_metrics("R", step, {"loss": random.random()})
 
 
-def test_reopening_changes_no_head(tmp_path: Path, group: Make, run: RunRecord) -> None:
+def test_reopening_changes_no_head(tmp_path: Path, _templates: tuple[Path, Path], group: Make, run: RunRecord) -> None:
+    for name in ("a.db", "b.db"):
+        shutil.copy(_templates[0], tmp_path / name)
     with Store.open(tmp_path / "a.db", clock=VirtualClock(5.0)) as a:
-        _write(a, group, run, range(6))
+        _write(a, group, run, range(4))
         expected = a.head()
-    for step in range(6):
+    for step in range(4):
         with Store.open(tmp_path / "b.db") as b:
             _write(b, group, run, range(max(step - 1, 0), step + 1))  # the step before is replayed, as after a crash
-            b.set_run_status("R", "finished" if step == 5 else "running")
+            b.set_run_status("R", "finished" if step == 3 else "running")
     with Store.open(tmp_path / "b.db", read_only=True) as b:
         assert b.head() == expected
         assert b.verify() == b.verify(heads=None) and b.verify().ok
         assert b.verify().root == expected.root
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False))
 def test_every_write_delivered_twice_gives_the_same_head(
     tmp_path: Path, _templates: tuple[Path, Path], group: Make, run: RunRecord, rng: random.Random

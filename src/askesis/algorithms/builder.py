@@ -14,7 +14,7 @@ from askesis.algorithms.registry import find_estimator, find_objective, unknown_
 from askesis.algorithms.stages import Param, Value
 from askesis.errors import RecipeError, did_you_mean
 
-__all__ = ["build"]
+__all__ = ["assemble", "build"]
 
 _STAGE_KEYS = ("estimator", "objective", "aggregation")
 
@@ -29,24 +29,25 @@ def build(name: str, overrides: Mapping[str, object] | None = None) -> Algorithm
         RecipeError: an unknown name or key, a value of the wrong type or out of range, or choices that clash.
     """
     preset = find_preset(name)
-    algorithm = _assemble(preset, overrides or {})
-    now, then = _settings(algorithm), _settings(_assemble(preset, {}))
+    algorithm = assemble(preset, overrides or {})
+    now, then = _settings(algorithm), _settings(assemble(preset, {}))
     return replace(algorithm, changed={key: then[key] for key in now if key in then and now[key] != then[key]})
 
 
-def _assemble(preset: Preset, overrides: Mapping[str, object]) -> Algorithm:
+def assemble(preset: Preset, overrides: Mapping[str, object]) -> Algorithm:
+    """:func:`build` for a preset that need not be in the table; ``changed`` of the result is empty."""
     estimator = find_estimator(_stage_name(overrides, "estimator", preset.estimator))
     objective = find_objective(_stage_name(overrides, "objective", preset.objective))
     aggregation = _aggregation(_stage_name(overrides, "aggregation", preset.aggregation))
     aggregation_params = (NORM_LENGTH,) if aggregation is Aggregation.SEQ_MEAN_TOKEN_SUM_NORM else ()
     _refuse_unknown(overrides, estimator.params, objective.params, aggregation_params, KL_PARAMS)
 
-    def resolve(params: Iterable[Param], is_as_preset: bool) -> dict[str, Value]:
+    def resolve(params: Iterable[Param], is_as_preset: bool = True) -> dict[str, Value]:
         own = preset.params if is_as_preset else {}
         where = f"algorithm {preset.name!r}"
         return {p.name: p.check(overrides.get(p.name, own.get(p.name, p.default)), where) for p in params}
 
-    norm_length = resolve(aggregation_params, aggregation is preset.aggregation).get("norm_length")
+    norm_length = resolve(aggregation_params).get("norm_length")
     return Algorithm(
         name=preset.name,
         estimator=estimator,
@@ -55,7 +56,7 @@ def _assemble(preset: Preset, overrides: Mapping[str, object]) -> Algorithm:
         objective_params=resolve(objective.params, objective.name == preset.objective),
         aggregation=aggregation,
         norm_length=norm_length if isinstance(norm_length, int) else None,
-        kl=_kl_penalty(resolve(KL_PARAMS, True)),
+        kl=_kl_penalty(resolve(KL_PARAMS)),
         changed={},
     )
 

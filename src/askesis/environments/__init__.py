@@ -1,5 +1,6 @@
 """Worlds for a policy to act in: the protocol, the built-in ones, and how to find those of other packages."""
 
+from askesis.environments.check import CheckReport, check_environment
 from askesis.environments.protocol import (
     SEAT,
     Capabilities,
@@ -17,6 +18,7 @@ from askesis.environments.registry import make_world, world_names
 __all__ = [
     "SEAT",
     "Capabilities",
+    "CheckReport",
     "Done",
     "Environment",
     "Evaluator",
@@ -24,6 +26,7 @@ __all__ = [
     "ToolResult",
     "Turn",
     "World",
+    "check_environment",
     "make_world",
     "validate_turn",
     "world_names",

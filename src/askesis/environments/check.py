@@ -1,4 +1,4 @@
-"""A conformance test for any world: ``check_environment(world)`` plays it with a scripted policy and reports every broken promise."""
+"""A conformance test for any world: play it with a scripted policy and report every broken promise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from askesis.environments.fakes import ScriptedPolicy
 from askesis.environments.play import Bench, Play, trace_of
 from askesis.environments.protocol import ToolResult, World
 from askesis.errors import AskesisError, EnvironmentFault
-from askesis.trace.types import Message, Task, ToolCall, Verdict, canonical_json
+from askesis.trace.types import Message, ToolCall, Verdict, canonical_json
 
 __all__ = ["CheckOutcome", "CheckReport", "CheckResult", "check_environment"]
 
@@ -198,7 +198,7 @@ def _same(one: Play, two: Play, what: str, key: str) -> None:
 async def _global_generators_are_left_alone(bench: Bench) -> None:
     def state() -> tuple[Any, bytes]:
         words = np.random.get_state(legacy=False)
-        return random.getstate(), repr((words["state"]["key"].tobytes(), words["state"]["pos"])).encode()  # type: ignore[call-overload]
+        return random.getstate(), repr((words["state"]["key"].tobytes(), words["state"]["pos"])).encode()
 
     before = state()
     for task in bench.train_tasks():

@@ -1,4 +1,4 @@
-"""Stand-ins for tests, of ours and of others: a scripted policy, a tiny world, and an environment and an evaluator that fail on purpose."""
+"""Stand-ins for tests: a scripted policy, a tiny world, and an environment and an evaluator that fail on purpose."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ HANG_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class ScriptedPolicy:
-    """A policy that says what it is told to: the n-th text of a script as its n-th reply (the last one again and again), or
-    what a function makes of the messages so far. Keeps no state, so that one object can play many sessions.
+    """A policy that says what it is told to.
+
+    The n-th text of a script is its n-th reply (the last one again and again); a function is given the messages so far.
+    It keeps no state, so one object can play many sessions.
     """
 
     script: Sequence[str] | Callable[[Sequence[Message]], str]
@@ -167,7 +169,9 @@ def _drawn(seed: int, rates: Mapping[Fault, float], *names: str) -> frozenset[Fa
 
 @dataclass(frozen=True)
 class FlakyEnvironment:
-    """Fails in some sessions. Which ones depends only on ``seed`` and the session's id; ``rates`` gives each fault's share of sessions."""
+    """Fails in some sessions: ``rates`` gives each fault's share of them; ``seed`` and the session's id decide
+    which.
+    """
 
     inner: Environment
     rates: Mapping[Fault, float]
@@ -229,7 +233,9 @@ class FlakyEvaluator:
         return _drawn(self.seed, self.rates, task.key, sampled)
 
     async def score(self, trace: Trace, task: Task) -> Verdict:
-        """As inside, or RAISE, HANG, GARBAGE (no verdict at all) or NAN (a reward that no verdict takes: TraceError)."""
+        """As inside, or RAISE, HANG, GARBAGE (no verdict at all) or NAN (a reward that no verdict takes:
+        TraceError).
+        """
         faults = self.faults(trace, task)
         if Fault.RAISE in faults:
             raise RuntimeError("the flaky evaluator raised")

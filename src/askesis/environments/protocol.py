@@ -1,14 +1,15 @@
 """What a world is: an environment that acts, an evaluator that judges, and a source of tasks.
 
-An environment speaks in messages and never sees tokens. It returns only what is *new*: the history is the harness's business. How
-an episode ended is explicit (:class:`Done`), and the reward is not the environment's to give: the evaluator judges the trace.
+An environment speaks in messages and never sees tokens. It returns only what is *new*: the history is the harness's
+business. How an episode ended is explicit (:class:`Done`), and the reward is not the environment's to give: the
+evaluator judges the trace.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self
 
 from askesis.errors import EnvironmentFault, TraceError
 from askesis.gateway.session import Session
@@ -74,13 +75,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
-    """What a tool gave back. An error is shown to the policy as well: it is part of the world, not a failure of the run."""
+    """What a tool gave back. An error is shown to the policy as well: it is part of the world, not a failure of the
+    run.
+    """
 
     content: str
     is_error: bool = False
 
 
-@runtime_checkable
 class Environment(Protocol):
     """A world's moving part. One object serves all sessions; what belongs to a session is kept under ``session.id``."""
 
@@ -110,7 +112,6 @@ class Environment(Protocol):
         ...
 
 
-@runtime_checkable
 class Evaluator(Protocol):
     """Judges a finished trace, and only what the policy generated in it."""
 
@@ -124,7 +125,6 @@ class Evaluator(Protocol):
         ...
 
 
-@runtime_checkable
 class TaskSource(Protocol):
     """Tasks by number. The splits ``train`` and ``held_out`` share no task."""
 

@@ -181,13 +181,12 @@ def printable(text: str) -> str:
 
 @contextmanager
 def decoding(record: str) -> Iterator[None]:
-    """Rows come from a file that anyone may have changed: what fails while one is decoded is damage to ``record``."""
+    """Rows come from a file that anyone may have changed: what fails while one is decoded is damage to ``record``.
+
+    StoreCorrupt, which already names its record, passes as it is.
+    """
     try:
         yield
-    except StoreCorrupt as error:
-        if error.where == record:
-            raise
-        raise altered(record, f"{error.what} ({error.where}: {error.got})") from error
     except (
         TraceError,
         ValueError,

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from askesis.errors import StoreCorrupt, StoreError
 from askesis.store.log import create_log
 from askesis.store.schema import meta
-from askesis.store.sqlite import is_blank, schema_digest, table_names, transaction
+from askesis.store.sqlite import check_length, is_blank, schema_digest, table_names, transaction
 
 __all__ = ["REVISIONS", "prepare", "upgrade"]
 
@@ -27,6 +27,7 @@ def prepare(connection: Connection, path: Path, *, writable: bool) -> None:
         StoreError: the file is no store, or of another version of the schema.
     """
     with transaction(connection, writes=False):
+        check_length(connection, path)
         revision = None if is_blank(connection) else _revision(connection, path)
     if revision == REVISIONS[-1]:
         return

@@ -17,7 +17,9 @@ from askesis.trace import canonical_json
 
 __all__ = [
     "WriterLock",
+    "check_length",
     "connect",
+    "cut",
     "is_blank",
     "make_durable",
     "raw_connection",
@@ -58,7 +60,7 @@ def connect(path: Path, *, mode: str, busy_timeout_s: float) -> Connection:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:  # sqlite3 would otherwise begin late, and never for SELECT
-        connection.exec_driver_sql(connection.info["begin"])
+        connection.exec_driver_sql(connection.info.get("begin", "BEGIN"))
 
     return engine.connect()
 
@@ -110,6 +112,23 @@ def table_names(connection: Connection) -> set[str]:
     return {str(name) for (name,) in rows}
 
 
+def check_length(connection: Connection, path: Path) -> None:
+    """Raises StoreCorrupt if the end of the last page is missing; SQLite itself would read zeros there.
+
+    While a write-ahead log exists, the file may be shorter for good reasons. The file is not opened here: closing it
+    again would drop the locks that other connections of this process hold.
+    """
+    wal = path.with_name(path.name + "-wal")
+    page_size = int(connection.exec_driver_sql("PRAGMA page_size").scalar_one())
+    if path.stat().st_size % page_size and not (wal.exists() and wal.stat().st_size):
+        raise cut(path)
+
+
+def cut(path: Path) -> StoreCorrupt:
+    """The error for a file whose end is missing."""
+    return StoreCorrupt("the store was cut", where=str(path), got=f"{path.stat().st_size} bytes", next_step=_RESTORE)
+
+
 def is_blank(connection: Connection) -> bool:
     """Was nothing ever written here? A file with pages but no tables is damaged, not new."""
     pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
@@ -138,7 +157,7 @@ def translated(path: Path, busy_timeout_s: float) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise _typed(error.orig or error, path, busy_timeout_s) from error
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # a message of SQLite may quote damaged text
         raise _typed(error, path, busy_timeout_s) from error
 
 
@@ -162,6 +181,6 @@ def _typed(error: BaseException, path: Path, busy_timeout_s: float) -> StoreErro
         )
     is_damage = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)
     is_cut = extended == sqlite3.SQLITE_IOERR_SHORT_READ
-    if is_damage or is_cut or got.startswith("Could not decode"):
+    if is_damage or is_cut or isinstance(error, UnicodeDecodeError) or got.startswith("Could not decode"):
         return StoreCorrupt("the store is damaged", where=where, got=got, next_step=_RESTORE)
     return StoreError("the store cannot be used", where=where, got=got, next_step="see the message of SQLite above")

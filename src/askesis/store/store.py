@@ -24,6 +24,9 @@ from askesis.trace import Verdict
 
 __all__ = ["Store"]
 
+_SMALLEST_FILE_BYTES = 512
+"""The smallest page that SQLite knows."""
+
 
 class Store:
     """One writer, any number of readers, used from the thread and the process that opened it.
@@ -233,6 +236,8 @@ class Store:
 def _check_exists(path: Path, *, create: bool) -> None:
     if path.is_dir():
         raise StoreError("a store is a file, this is a folder", where=str(path), next_step="name a file in it")
+    if path.exists() and 0 < path.stat().st_size < _SMALLEST_FILE_BYTES:
+        raise sqlite.cut(path)  # SQLite would take it for a new file and write over it
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.exists():

@@ -63,10 +63,13 @@ def verify(connection: Connection, heads_path: Path | None) -> Report:
     ]
     for check in checks:
         try:
-            problems.extend(check())
-        except (DBAPIError, StoreCorrupt) as error:  # this check can read no further; the others go on
-            text = f"{error.where}: {error.got}" if isinstance(error, StoreCorrupt) else str(error.orig)
-            problems.append(_Problem(-1, Finding(record="database", problem=f"it cannot be read: {text}")))
+            with decoding("database"):
+                for problem in check():
+                    problems.append(problem)
+        except StoreCorrupt as error:  # this check can read no further; the others go on
+            problems.append(_Problem(-1, Finding(record=error.where or "database", problem=error.got or error.what)))
+        except DBAPIError as error:
+            problems.append(_Problem(-1, Finding(record="database", problem=f"it cannot be read: {error.orig}")))
     findings = tuple(dict.fromkeys(p.finding for p in sorted(problems, key=lambda p: p.leaf)))
     head = head_of(tree)
     return Report(ok=not findings, size=head.size, root=head.root, findings=findings)

@@ -11,7 +11,7 @@ def test_nothing_is_committed_by_the_migration_itself() -> None:
     engine = create_engine("sqlite://")
     commits: list[object] = []
     event.listen(engine, "commit", commits.append)
-    with engine.connect() as connection:
+    with engine.connect() as connection, connection.begin():
         upgrade(connection, REVISIONS[-1])
         assert connection.in_transaction() and commits == []
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").all() == [(REVISIONS[-1],)]

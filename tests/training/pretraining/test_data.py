@@ -59,7 +59,9 @@ def test_the_assistants_tokens_carry_the_loss_and_the_first_its_own_weight() -> 
         {"role": "assistant", "content": "6"},
     ]
     made = encode(TOKENIZER, messages, first_weight=0.25)
-    assert TOKENIZER.decode(made.tokens) == "<|user|>12<|end|><|assistant|>34<|end|><|tool|>5<|end|><|assistant|>6<|end|>"
+    assert (
+        TOKENIZER.decode(made.tokens) == "<|user|>12<|end|><|assistant|>34<|end|><|tool|>5<|end|><|assistant|>6<|end|>"
+    )
     #                      user 1 2 end  asst  3     4   end  tool 5  end asst  6   end
     assert made.weights == [0, 0, 0, 0, 0, 0.25, 1.0, 1.0, 0, 0, 0, 0, 1.0, 1.0]
 

@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from askesis.evaluation import Interval
@@ -36,6 +36,8 @@ def test_short_series_are_kept_whole() -> None:
 
 
 @settings(deadline=None, max_examples=12)
+@example([1.7e308, -1.7e308])
+@example([5e-324])
 @given(st.lists(values, min_size=1, max_size=40).filter(lambda c: any(v is not None and math.isfinite(v) for v in c)))
 def test_any_series_with_a_value_can_be_drawn(column: list[float | None]) -> None:
     svg = series_svg(list(enumerate(column)))

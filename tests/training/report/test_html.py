@@ -208,6 +208,8 @@ def test_failed_checks_and_series_without_values_are_plain(make_report: Make) ->
     checks = [SelfCheck(name="good", passed=True), SelfCheck(name="masks", passed=False, detail="row 3")]
     data = make_report(self_checks=checks, series={"loss": [(1, None), (2, float("nan"))]}, evaluations=[])
     text = Page(to_html(data)).text
+    odd = make_report(series={"grad_norm": [(1, 0.5), (2, float("inf")), (3, None), (4, 0.25)]})
+    assert "0.5 → 0.25, between 0.25 and 0.5, 1 not finite" in Page(to_html(odd)).text
     assert "✗ 1 of 2 self-checks failed" in text
     assert text.index("masks failed") < text.index("✓ good")
     assert "No finite value was recorded." in text

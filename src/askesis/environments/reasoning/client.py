@@ -68,7 +68,7 @@ class Worker:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: _Process | None = None
-        self._finalizer: weakref.finalize[[], _Process] | None = None
+        self._finalizer: weakref.finalize[[], Worker] | None = None
 
     def request(self, do: str, *, deadline_s: float, **arguments: Any) -> Any:
         """Send one request and wait for its result at most ``deadline_s`` seconds. Raises WorkerFailure."""

@@ -1,11 +1,12 @@
 """From (family, options, seed, split, index) to one question: a pure function with random access.
 
-Tasks are drawn in blocks, one reasoning-gym data set per block. Task ``i`` of a block is the first of the items ``i``, ``i + BLOCK``,
-``i + 2 BLOCK``, … whose question belongs to the split. So no task depends on another one: a run that resumes at task 100,000
-need not draw the 99,999 before it.
+Tasks are drawn in blocks, one reasoning-gym data set per block. Task ``i`` of a block is the first of the items
+``i``, ``i + BLOCK``, ``i + 2 BLOCK``, … whose question belongs to the split. So no task depends on another one: a
+run that resumes at task 100,000 need not draw the 99,999 before it.
 
-This runs in a worker process of its own with a fixed hash seed (:mod:`askesis.environments.reasoning.worker`), because some families
-are not pure: they iterate over sets of strings, draw from Python's global generator, or seed numpy's.
+This runs in a worker process of its own with a fixed hash seed (:mod:`askesis.environments.reasoning.worker`),
+because some families are not pure: they iterate over sets of strings, draw from Python's global generator, or seed
+numpy's.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ class Drawer:
     def draw_many(
         self, family: str, options: Mapping[str, Any], seed: int, split: str, start: int, seconds: float
     ) -> list[tuple[int, int, dict[str, Any]]]:
-        """Task ``start`` and those after it in its block, as many as ``seconds`` allow but one at least; empty if there are none."""
+        """Task ``start`` and those after it in its block, as many as ``seconds`` allow but one at least; empty if
+        there are none.
+        """
         drawn = []
         deadline = time.monotonic() + seconds
         for index in range(start, start - start % BLOCK + BLOCK):

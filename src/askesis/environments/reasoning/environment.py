@@ -11,11 +11,14 @@ from askesis.trace.types import Message, ToolCall, ToolSpec
 
 __all__ = ["DEFAULT_INSTRUCTION", "QuestionEnvironment"]
 
-DEFAULT_INSTRUCTION = "Think about the problem inside <think> and </think>. Then give only the final answer inside <answer> and </answer>."
+DEFAULT_INSTRUCTION = (
+    "Think about the problem inside <think> and </think>. "
+    "Then give only the final answer inside <answer> and </answer>, in the form that the problem asks for."
+)
 
 
 class QuestionEnvironment:
-    """Shows ``task.payload["question"]`` and ends with the first reply. ``instruction`` comes first as a system message unless empty."""
+    """Shows ``task.payload["question"]``, below ``instruction`` unless that is empty, and ends with the first reply."""
 
     capabilities = Capabilities()
 

@@ -35,9 +35,10 @@ class _Score:
 class ReasoningEvaluator:
     """Scores the last answer of a trace.
 
-    The answer is the text inside the last ``<answer>…</answer>`` of the last reply. Without one the reward is 0: the policy missed
-    the format. The reward is 1 for a right answer and 0 for any other; with ``partial_credit`` a wrong answer gets what the
-    family's scorer gives it. A scorer that raises, hangs or dies gives a verdict with status ERROR.
+    The answer is the text inside the last ``<answer>…</answer>`` of the last reply. Without one the reward is 0:
+    the policy missed the format. The reward is 1 for a right answer and 0 for any other; with ``partial_credit`` a
+    wrong answer gets what the family's scorer gives it. A scorer that raises, hangs or dies gives a verdict with
+    status ERROR.
     """
 
     worker: Worker

@@ -8,7 +8,8 @@ _OPEN, _CLOSE = "<answer>", "</answer>"
 
 
 def extract_answer(text: str) -> str | None:
-    """The text inside the last ``<answer>…</answer>``, without surrounding white space; None when there is no closed one.
+    """The text inside the last ``<answer>…</answer>``, without surrounding white space; None when there is no
+    closed one.
 
     Linear in the length of the text, and it understands nothing but the two tags.
     """

@@ -1,7 +1,7 @@
 """The families of reasoning-gym: their names without importing it, and their data sets with checked options.
 
-Importing reasoning-gym takes about a second, so the names are a list here; a test compares it with the library's own registry.
-``composite`` is left out: it only mixes other families.
+Importing reasoning-gym takes about a second, so the names are a list here; a test compares it with the library's
+own registry. ``composite`` is left out: it only mixes other families.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
+from types import GenericAlias
 from typing import Any, get_args, get_origin, get_type_hints
 
 from askesis.environments.reasoning.levels import load_levels
@@ -17,8 +18,7 @@ from askesis.errors import RecipeError, did_you_mean
 
 __all__ = ["FAMILIES", "check_family", "default_scorer", "level_options", "make_dataset", "resolve_options"]
 
-FAMILIES = tuple(
-    """
+_NAMES = """
     ab acre advanced_geometry aiw arc_1d arc_agi base_conversion basic_arithmetic bf binary_alternation
     binary_matrix bitwise_arithmetic boxnet caesar_cipher calendar_arithmetic chain_sum circuit_logic codeio
     coin_flip color_cube_rotation complex_arithmetic count_bits count_primes countdown course_schedule cryptarithm
@@ -34,8 +34,8 @@ FAMILIES = tuple(
     spell_backward spiral_matrix string_insertion string_manipulation string_splitting string_synthesis sudoku
     survo syllogism time_intervals tower_of_hanoi tsumego word_ladder word_sequence_reversal word_sorting
     zebra_puzzles
-    """.split()
-)
+"""
+FAMILIES = tuple(_NAMES.split())
 
 _WHERE = "environment.options"
 _OWN = ("seed", "size")  # fields of every family's configuration that are not the user's to set
@@ -61,14 +61,18 @@ def check_family(name: str) -> None:
 
 
 def level_options(family: str, level: str) -> dict[str, object]:
-    """What ``level`` sets for the family: ``nano`` where the built-in policy knows it, else reasoning-gym's defaults."""
+    """What ``level`` sets for the family: ``nano`` where the built-in policy knows it, else reasoning-gym's
+    defaults.
+    """
     if level not in ("nano", "default"):
         raise RecipeError("unknown level", where="environment.level", got=level, expected="nano or default")
     return dict(load_levels().get(family, {})) if level == "nano" else {}
 
 
 def resolve_options(family: str, level: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The level's options overridden by ``options``, JSON-ready. RecipeError for one that the family does not have or take."""
+    """The level's options overridden by ``options``, JSON-ready. RecipeError for one that the family does not have
+    or take.
+    """
     check_family(family)
     merged = {**level_options(family, level), **options}
     config = _config_class(family)
@@ -134,7 +138,8 @@ def _decode(family: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in options.items():
         hint = hints[key]
         if get_origin(hint) is tuple and len(get_args(hint)) == 1:
-            hint = tuple[get_args(hint)[0], ...]  # reasoning-gym writes tuple[str] where it means any number of them
+            # reasoning-gym writes tuple[str] where it means any number of them
+            hint = GenericAlias(tuple, (*get_args(hint), ...))
         try:
             decoded[key] = TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
         except (ValidationError, TypeError, ValueError) as error:

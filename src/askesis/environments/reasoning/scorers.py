@@ -2,10 +2,11 @@
 
 The score is reasoning-gym's own, with three precautions:
 
-* A scorer runs in our process only if it is the base class's (comparison of strings), or one that was read and found harmless
-  (``IN_PROCESS``). All others run in a worker process with a deadline.
-* Some scorers hand the answer to ``eval`` or to sympy's parser, which evaluates it. Answers that are not plain arithmetic, or a plain
-  list, are wrong anyway; ``screened`` keeps them away, so that no text of a model is ever run as code.
+* A scorer runs in our process only if it is the base class's (comparison of strings), or one that was read and
+  found harmless (``IN_PROCESS``). All others run in a worker process with a deadline.
+* Some scorers hand the answer to ``eval`` or to sympy's parser, which evaluates it. Answers that are not plain
+  arithmetic, or a plain list, are wrong anyway; ``screened`` keeps them away, so that no text of a model is ever
+  run as code.
 * A few scorers give full marks to wrong answers. ``screened`` and ``judge`` close the holes that were found.
 """
 
@@ -38,8 +39,8 @@ IN_PROCESS: Mapping[str, tuple[str, ...]] = {
 
 # Names that the integration families use; single letters are variables.
 _FUNCTIONS = "exp|log|ln|sqrt|sin|cos|tan|sec|csc|cot|asin|acos|atan|sinh|cosh|tanh|Abs|abs|pi"
-# Numbers, variables, known functions, operators. No quotes, brackets, underscores or attributes, so nothing can be called by a trick.
-# Possessive quantifiers keep it linear.
+# Numbers, variables, known functions, operators. No quotes, brackets, underscores or attributes, so nothing can be
+# called by a trick. Possessive quantifiers keep it linear.
 _ARITHMETIC = re.compile(
     rf"(?:\d++(?:\.\d*+)?+|\.\d++|(?:{_FUNCTIONS}|[A-Za-z])(?![A-Za-z0-9_.])|[-+*/^()=\s])*+", re.ASCII
 )
@@ -67,7 +68,9 @@ _ALLOWED: Mapping[str, re.Pattern[str]] = {
 
 
 def screened(family: str, answer: str) -> str | None:
-    """Why ``answer`` is wrong without asking the family's scorer; None when the scorer may see it. Linear in its length."""
+    """Why ``answer`` is wrong without asking the family's scorer; None when the scorer may see it. Linear in its
+    length.
+    """
     if len(answer) > MAX_ANSWER_CHARS:
         return f"the answer is longer than {MAX_ANSWER_CHARS} characters"
     allowed = _ALLOWED.get(family)

@@ -29,9 +29,9 @@ class ReasoningTasks:
         seed: root of the stream.
         worker: the process that draws.
 
-    A task's payload holds ``question``, ``answer`` (None where the family has several right ones and names none), and what makes its item
-    anew: ``family``, ``options``, ``dataset_seed`` and ``dataset_index``; also the few metadata that a scorer in our process reads.
-    Small families repeat their questions.
+    A task's payload holds ``question``, ``answer`` (None where the family has several right ones and names none), what
+    makes its item anew (``family``, ``options``, ``dataset_seed``, ``dataset_index``), and the few metadata that a
+    scorer in our process reads. Small families repeat their questions.
     """
 
     def __init__(self, family: str, options: Mapping[str, Any], *, seed: int, worker: Worker) -> None:
@@ -44,7 +44,9 @@ class ReasoningTasks:
         return None
 
     def task(self, split: str, index: int) -> Task:
-        """Task ``index`` of ``split`` (``train`` or ``held_out``). RecipeError when the family has no question there."""
+        """Task ``index`` of ``split`` (``train`` or ``held_out``). RecipeError when the family has no question
+        there.
+        """
         self._check_split(split)
         if index < 0:
             raise RecipeError("a task number is negative", where="ReasoningTasks.task", got=index, expected=">= 0")

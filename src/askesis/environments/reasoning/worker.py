@@ -1,7 +1,9 @@
-"""The worker process: draws tasks and runs scorers apart from ours. Started by :mod:`askesis.environments.reasoning.client`.
+"""The worker process: draws tasks and runs scorers apart from ours. Started by
+:mod:`askesis.environments.reasoning.client`.
 
-One request and one reply per line, both JSON. A reply is ``{"ok": result}`` or ``{"error": kind, "message": text}``. The process ends
-when its input does, and each request has a limit of processor time, so that no worker outlives its parent for long.
+One request and one reply per line, both JSON. A reply is ``{"ok": result}`` or ``{"error": kind, "message":
+text}``. The process ends when its input does, and each request has a limit of processor time, so that no worker
+outlives its parent for long.
 """
 
 from __future__ import annotations

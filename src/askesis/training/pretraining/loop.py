@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -69,13 +70,13 @@ def pretrain(
     """Train a policy from nothing and write it to ``out`` with its provenance, ``nano.json``.
 
     The same recipe, number of threads and library versions give the same weights. While it runs, ``out`` holds the
-    latest checkpoint as a whole model folder without ``nano.json``; each replaces the one before in one rename.
+    latest checkpoint, a whole model folder without ``nano.json``; it is swapped in only when it is complete.
 
     Args:
         on_progress: called every 50 steps and after the last.
 
     Raises:
-        RecipeError: a family without demonstrations, or a demonstration that does not fit into a row.
+        RecipeError: a family without demonstrations, or rows too short for all of them.
     """
     started = time.monotonic()
     training = recipe.training
@@ -87,6 +88,7 @@ def pretrain(
         )
         model = _new_model(recipe.model, tokenizer, seed_of(training.seed, "pretrain", "weights"))
         tokens = _train(model, tokenizer, recipe, out, started, on_progress)
+        _save(model, tokenizer, out)
         model.eval()
         scores = tuple(evaluate(model, tokenizer, recipe.data.families, **_evaluation(recipe)))
     finally:
@@ -152,29 +154,15 @@ def _train(
     losses: list[float] = []
     saved = time.monotonic()
     while tokens < training.tokens:
-        batch = next(batches)
-        lr = learning_rate(training, tokens)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        loss = _loss(model, body, batch)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-        optimizer.step()
+        batch, lr = next(batches), learning_rate(training, tokens)
+        losses.append(_step(model, body, batch, optimizer, lr, training.clip))
         step += 1
         tokens += int((batch.segments > 0).sum())
-        losses.append(float(loss.detach()))
         now = time.monotonic()
         if step % _PROGRESS_STEPS == 0 or tokens >= training.tokens:
+            loss, elapsed = sum(losses) / len(losses), now - started
             on_progress(
-                Progress(
-                    step=step,
-                    tokens=tokens,
-                    total_tokens=training.tokens,
-                    loss=sum(losses) / len(losses),
-                    lr=lr,
-                    elapsed_s=now - started,
-                )
+                Progress(step=step, tokens=tokens, total_tokens=training.tokens, loss=loss, lr=lr, elapsed_s=elapsed)
             )
             losses.clear()
         if now - saved > 60 * training.checkpoint_minutes:
@@ -183,7 +171,26 @@ def _train(
     return tokens
 
 
-def _loss(model: Qwen3ForCausalLM, body: torch.nn.Module, batch: Batch) -> torch.Tensor:
+def _step(
+    model: Qwen3ForCausalLM,
+    body: Callable[..., Any],
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    lr: float,
+    clip: float,
+) -> float:
+    """One optimiser step; return the loss before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    loss = _loss(model, body, batch)
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _loss(model: Qwen3ForCausalLM, body: Callable[..., Any], batch: Batch) -> torch.Tensor:
     """Weighted mean cross-entropy in nats. ``body`` is ``model.model``, perhaps compiled.
 
     Only positions with a weight go through the vocabulary.
@@ -214,6 +221,7 @@ def _save(
     fresh.mkdir(parents=True)
     model.save_pretrained(fresh)
     tokenizer.save_pretrained(fresh)
+    (fresh / "model.safetensors").chmod(0o644)  # safetensors makes it private, which a shipped file must not be
     if provenance is not None:
         text = json.dumps(provenance(fresh), indent=2, ensure_ascii=False)
         (fresh / "nano.json").write_text(text + "\n", encoding="utf-8")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from askesis.errors import RecipeError
+from askesis.recipe.load import resolve
 
 __all__ = [
     "DataSection",
@@ -50,7 +50,7 @@ class DataSection(_Section):
     """What is demonstrated, and how often."""
 
     seed: int = 0
-    families: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    families: dict[str, Annotated[float, Field(gt=0)]] = Field({"chain_sum": 1.0}, min_length=1)
     """Family name -> relative number of items."""
     think_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """How often nano should choose to think. Drawn independently of the question."""
@@ -65,7 +65,8 @@ class DataSection(_Section):
 class TrainingSection(_Section):
     """The optimiser's run. Rows are packed with whole demonstrations that do not see each other."""
 
-    tokens: Count
+    tokens: Count = 10_000_000
+    """Tokens of demonstrations, prompts included and padding not."""
     rows: Count = 13
     row_tokens: Count = 160
     lr_peak: Annotated[float, Field(gt=0)] = 2e-3
@@ -94,23 +95,15 @@ class PretrainRecipe(_Section):
     """Everything that decides the weights, given the number of threads and the library versions."""
 
     model: ModelSection = ModelSection()
-    data: DataSection
-    training: TrainingSection
+    data: DataSection = DataSection()
+    training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 
 
-def load_pretrain_recipe(path: Path) -> PretrainRecipe:
-    """Read a recipe from a TOML file.
+def load_pretrain_recipe(path: Path | None, overrides: Sequence[str] = ()) -> PretrainRecipe:
+    """Merge defaults, a TOML file and ``section.key=value`` overrides, and check the result.
 
     Raises:
-        RecipeError: the file is not TOML or does not fit :class:`PretrainRecipe`.
+        RecipeError: the file is missing or not TOML, a key is unknown, or a value has the wrong type or range.
     """
-    try:
-        return PretrainRecipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise RecipeError(
-            "this is not a pretraining recipe",
-            where=str(path),
-            got=str(error),
-            next_step="compare with recipes/nano.toml",
-        ) from error
+    return resolve(PretrainRecipe, path, overrides).recipe

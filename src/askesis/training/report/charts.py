@@ -65,7 +65,8 @@ def series_svg(series: Series, *, share: bool = False, width: int = 300, height:
     Needs at least one finite value.
     """
     points = downsample(_measured(series))
-    steps, values = [p[0] for p in points], [p[1] for p in points]
+    # The limits stay finite even for the largest floats; NaN passes through.
+    steps, values = [p[0] for p in points], np.clip([p[1] for p in points], -1e300, 1e300).tolist()
     figure = _figure(width, height)
     axes = figure.add_axes((46 / width, 20 / height, (width - 58) / width, (height - 30) / height))
     finite = [v for v in values if math.isfinite(v)]

@@ -112,12 +112,13 @@ def _chart(name: str, series: Sequence[tuple[int, float | None]]) -> Chart:
     finite = [v for _, v in series if v is not None and math.isfinite(v)]
     if not finite:
         return Chart(metric=known, svg="", last="", extent="")
+    odd = sum(v is not None and not math.isfinite(v) for _, v in series)
     first, last, low, high = (known.show(v, unit=False) for v in (finite[0], finite[-1], min(finite), max(finite)))
     return Chart(
         metric=known,
         svg=Markup(series_svg(series, share=known.share)),
         last=known.show(finite[-1]),
-        extent=f"{first} → {last}, between {low} and {high}",
+        extent=f"{first} → {last}, between {low} and {high}" + (f", {odd:,} not finite" if odd else ""),
     )
 
 

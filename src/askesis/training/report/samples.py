@@ -21,7 +21,10 @@ TOKEN_CHARACTERS = 120
 PROMPT_CHARACTERS = 4000
 SAMPLES_BYTES = 1_500_000
 """What all samples may take of the page, after escaping."""
-_SPAN_BYTES = 90  # Tags, class and tooltip of one token.
+# What stands around a text: tags, tooltips, and the short texts that are cut in the template.
+_SPAN_BYTES = 90
+_MEMBER_BYTES = 1500
+_GROUP_BYTES = 4000
 _CLASSES = ((0.9, "p4"), (0.5, "p3"), (0.2, "p2"), (0.05, "p1"), (0.0, "p0"))
 
 
@@ -78,9 +81,9 @@ def group_views(groups: Sequence[SampleGroup]) -> tuple[list[GroupView], int]:
     budget, views = _Budget(SAMPLES_BYTES), []
     for group in groups[:MAX_GROUPS]:
         question = clip(group.question, PROMPT_CHARACTERS)
-        if not budget.take(question + (group.expected or "")[:PROMPT_CHARACTERS], 2000):
+        if not budget.take(question, _GROUP_BYTES):
             break
-        members = [_member(trace, budget) for trace in group.members[:MAX_MEMBERS] if budget.take("", 1500)]
+        members = [_member(trace, budget) for trace in group.members[:MAX_MEMBERS] if budget.take("", _MEMBER_BYTES)]
         left_out = len(group.members) - len(members)
         views.append(GroupView(group=group, question=question, members=members, left_out=left_out))
     return views, len(groups) - len(views)

@@ -28,7 +28,6 @@ def test_it_makes_these_tables_and_this_index() -> None:
         upgrade(connection, "0001")
         found = inspect(connection)
         assert set(found.get_table_names()) == TABLES
-        assert [i["column_names"] for i in found.get_indexes("groups")] == [["run_id", "purpose", "step"]] or {
-            tuple(i["column_names"]) for i in found.get_indexes("groups") if not i["unique"]
-        } == {("run_id", "purpose", "step")}
+        own = [i["column_names"] for i in found.get_indexes("groups") if not i["unique"]]
+        assert own == [["run_id", "purpose", "step"]]
         upgrade(connection, "0001")

@@ -18,14 +18,22 @@ def test_the_shipped_recipe_knows_every_family() -> None:
     assert 0.2 <= recipe.data.think_share <= 0.3
 
 
+def test_overrides_come_after_the_file() -> None:
+    recipe = load_pretrain_recipe(NANO, ["training.tokens=123", "data.think_share=0.5"])
+    assert (recipe.training.tokens, recipe.data.think_share) == (123, 0.5)
+    assert recipe.model == load_pretrain_recipe(NANO).model
+
+
 def test_unknown_keys_and_broken_files_are_recipe_errors(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(NANO.read_text().replace("lr_peak", "lr_peek"))
-    with pytest.raises(RecipeError, match="lr_peek"):
+    with pytest.raises(RecipeError, match=r"did you mean 'training\.lr_peak'"):
         load_pretrain_recipe(path)
     path.write_text("[model")
-    with pytest.raises(RecipeError, match=r"recipe\.toml"):
+    with pytest.raises(RecipeError, match="not valid TOML"):
         load_pretrain_recipe(path)
+    with pytest.raises(RecipeError, match="families"):
+        load_pretrain_recipe(None, ["data.families={}"])
 
 
 def test_kv_heads_must_divide_heads() -> None:

@@ -1,0 +1,212 @@
+"""The gradient learner: the same loss however it is cut, the right direction, exact resume."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+
+from askesis.algorithms import Algorithm, RewardBatch, build
+from askesis.engines import Request, Sampling
+from askesis.engines.embedded import sample_batch
+from askesis.errors import AlgorithmError, CheckpointError
+from askesis.learners import GradientLearner, LearnerSettings, Sample, rows_of
+from askesis.policy.loading import Policy, load_policy, save_policy, weights_hash
+from askesis.trace import Call, StopReason, TraceBuilder
+from tiny_model import write_tiny_model
+
+PRESETS = ["reinforce", "rloo", "grpo", "dr_grpo"]
+
+
+def samples(policy: Policy, *, sampling: Sampling | None = None, num_groups: int = 3, size: int = 4) -> list[Sample]:
+    """Really sampled answers of different lengths; the reward is the share of even tokens."""
+    requests = [
+        Request(
+            prefix=tuple(range(2, 5 + g)),
+            sampling=sampling or Sampling(max_tokens=4 + 3 * m),
+            stop_ids=policy.template.stop_ids,
+            seed=100 * g + m,
+        )
+        for g in range(num_groups)
+        for m in range(size)
+    ]
+    result = []
+    for place, (request, done) in enumerate(zip(requests, sample_batch(policy, requests), strict=True)):
+        call = Call(key=0, context=request.prefix, sampled=done.tokens, logprobs=done.logprobs)
+        reward = sum(t % 2 == 0 for t in done.tokens) / len(done.tokens)
+        trace = TraceBuilder([call]).finish(StopReason.TERMINATED)
+        result.append(Sample(trace_id=str(place), trace=trace, reward=reward, group=place // size))
+    return result
+
+
+def learner(
+    policy: Policy, name: str = "grpo", options: dict[str, object] | None = None, **changes: object
+) -> GradientLearner:
+    settings = LearnerSettings(**{"lr": 1e-3, "total_steps": 10, **changes})  # type: ignore[arg-type]
+    return GradientLearner(policy, build(name, {"kl_beta": 0.0, **(options or {})}), settings)
+
+
+def advantages(algorithm: Algorithm, batch: list[Sample]) -> list[float]:
+    rewards = RewardBatch(
+        reward_B=torch.tensor([s.reward for s in batch]), group_B=torch.tensor([s.group for s in batch])
+    )
+    return algorithm.advantages(rewards).advantage_B.tolist()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_gradient_does_not_depend_on_the_micro_batch_split(name: str, tiny_folder: object) -> None:
+    gradients = []
+    batch = samples(load_policy(str(tiny_folder), device="cpu"))
+    for tokens in (1, 40, 1 << 20):
+        policy = load_policy(str(tiny_folder), device="cpu")
+        report = learner(policy, name, micro_batch_tokens=tokens, max_grad_norm=1e9).update(batch)
+        gradients.append(torch.cat([p.grad.flatten() for _, p in policy.trainable() if p.grad is not None]))
+        assert report.metrics["drift"] == pytest.approx(0.0, abs=1e-4)
+    size = float(gradients[0].norm())
+    assert float((gradients[0] - gradients[1]).norm()) < 1e-5 * size
+    assert float((gradients[0] - gradients[2]).norm()) < 1e-5 * size
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_rewarded_answers_become_more_probable(name: str, tiny: Policy) -> None:
+    batch = samples(tiny)
+    rows = rows_of(batch)
+    agent = learner(tiny, name, lr=1e-4)
+    before = [float(logp.sum()) for logp in agent.score(rows)]
+    advantages = agent.update(batch).advantages
+    after = [float(logp.sum()) for logp in agent.score(rows)]
+    gain = sum(a * (x - y) for a, x, y in zip(advantages, after, before, strict=True))
+    assert gain > 0
+    assert agent.version == 1
+
+
+def test_the_gradient_is_that_of_one_plain_pass(tiny: Policy) -> None:
+    """REINFORCE written out with one sequence at a time."""
+    batch = samples(tiny, num_groups=1, size=3)
+    agent = learner(tiny, "reinforce", lr=1e-30, max_grad_norm=1e9)
+    expected = torch.zeros(())
+    for sample in batch:
+        call = sample.trace.calls[0]
+        ids = torch.tensor([[*call.context.tolist(), *call.sampled.tolist()]])
+        logits = tiny.model(input_ids=ids).logits[0, len(call.context) - 1 : -1]
+        logp = logits.log_softmax(-1).gather(-1, torch.tensor(call.sampled.tolist())[:, None]).sum()
+        expected = expected - sample.reward * logp / len(batch)
+    tiny.model.zero_grad()
+    expected.backward()
+    wanted = math.sqrt(sum(float((p.grad**2).sum()) for _, p in tiny.trainable() if p.grad is not None))
+    assert agent.update(batch).metrics["grad_norm"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_temperature_of_sampling_is_the_learners(tiny: Policy) -> None:
+    batch = samples(tiny, sampling=Sampling(temperature=0.6, max_tokens=9))
+    assert learner(tiny, temperature=0.6).update(batch).metrics["drift"] == pytest.approx(0.0, abs=1e-4)
+    drifted = learner(tiny, temperature=1.0).update(batch).metrics["drift"]
+    assert drifted is not None and drifted > 0.01
+
+
+def test_truncated_sampling_is_scored_anew(tiny: Policy) -> None:
+    batch = samples(tiny, sampling=Sampling(top_k=3, max_tokens=9))
+    metrics = learner(tiny, truncated=True).update(batch).metrics
+    assert metrics["drift"] is None
+    assert metrics["ratio"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_kl_penalty_pulls_back_to_where_it_started(tiny: Policy) -> None:
+    batch = samples(tiny)
+    agent = learner(tiny, "grpo", {"kl_beta": 0.5})
+    first = agent.update(batch).metrics["kl_new_ref"]
+    second = agent.update(batch).metrics["kl_new_ref"]
+    assert first == pytest.approx(0.0, abs=1e-6)
+    assert second is not None and second > 1e-6
+
+
+def test_the_kl_in_the_reward_needs_a_reference_and_has_one(tiny: Policy) -> None:
+    agent, plain = learner(tiny, "rloo", {"kl_beta": 0.5}, lr=1e-2), build("rloo", {"kl_beta": 0.0})
+    batch = samples(tiny)
+    assert agent.update(batch).advantages == pytest.approx(advantages(plain, batch), abs=1e-3)
+    later = samples(tiny)
+    assert agent.update(later).advantages != pytest.approx(advantages(plain, later), abs=1e-2)
+
+
+def test_saved_and_restored_state_continues_bit_for_bit(tiny_folder: object) -> None:
+    policy = load_policy(str(tiny_folder), device="cpu")
+    batches = [samples(policy), samples(policy, size=5)]
+    agent = learner(policy, schedule="cosine", warmup_steps=2)
+    agent.update(batches[0])
+    weights = copy.deepcopy(policy.model.state_dict())
+    tensors, values = agent.state_dict()
+    agent.update(batches[1])
+    fresh = load_policy(str(tiny_folder), device="cpu")
+    fresh.model.load_state_dict(weights)
+    resumed = learner(fresh, schedule="cosine", warmup_steps=2)
+    resumed.load_state_dict(tensors, values)
+    resumed.update(batches[1])
+    assert weights_hash(fresh.model) == weights_hash(policy.model)
+    assert resumed.version == agent.version == 2
+
+
+def test_state_of_another_model_is_refused(tiny: Policy) -> None:
+    agent = learner(tiny)
+    with pytest.raises(CheckpointError, match="another model"):
+        agent.load_state_dict({"exp_avg/nowhere": torch.zeros(1)}, {})
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tiny: Policy) -> None:
+    batch = samples(tiny)
+    weight = tiny.model.get_input_embeddings().weight
+    with torch.no_grad():
+        weight[batch[0].trace.calls[0].context[0].item()] = 1e38
+    before = weights_hash(tiny.model)
+    with pytest.raises(AlgorithmError, match="finite"):
+        learner(tiny).update(batch)
+    assert weights_hash(tiny.model) == before
+
+
+def test_several_updates_cut_the_batch_by_group(tiny: Policy) -> None:
+    agent = learner(tiny, updates_per_step=3)
+    metrics = agent.update(samples(tiny)).metrics
+    tensors, values = agent.state_dict()
+    assert values["num_updates"] == 3 and agent.version == 1
+    assert metrics["num_groups"] == 3 and tensors
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1.0, 1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]),
+    ],
+)
+def test_learning_rates(schedule: str, expected: list[float], tiny: Policy) -> None:
+    agent = learner(tiny, schedule=schedule, warmup_steps=2, total_steps=6, lr=2.0)
+    assert [agent.learning_rate(i) / 2 for i in range(6)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma"])
+def test_other_architectures_drift_as_little(architecture: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    policy = load_policy(str(write_tiny_model(tmp_path_factory.mktemp("m"), architecture=architecture)), device="cpu")
+    assert learner(policy).update(samples(policy)).metrics["drift_max"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_lora_trains_adapters_only_and_saves_a_plain_model(
+    tiny_folder: object, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pytest.importorskip("peft")
+    policy = load_policy(str(tiny_folder), device="cpu", lora_rank=2)
+    names = [name for name, _ in policy.trainable()]
+    assert names and all("lora_" in name for name in names)
+    agent = learner(policy, "grpo", {"kl_beta": 0.1}, lr=1e-2)
+    for _ in range(3):
+        metrics = agent.update(samples(policy)).metrics
+    assert metrics["kl_new_ref"] is not None and metrics["kl_new_ref"] > 0
+    folder = tmp_path_factory.mktemp("merged")
+    save_policy(policy, folder)
+    merged = load_policy(str(folder), device="cpu")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        assert torch.allclose(merged.model(input_ids=ids).logits, policy.model(input_ids=ids).logits, atol=1e-4)
+        original = load_policy(str(tiny_folder), device="cpu").model(input_ids=ids).logits
+    assert not torch.allclose(merged.model(input_ids=ids).logits, original, atol=1e-3)
