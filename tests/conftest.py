@@ -12,6 +12,7 @@ from tiny_model import write_tiny_model
 if TYPE_CHECKING:
     from askesis.policy.loading import Policy
 
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("tiny") / "model")

@@ -9,6 +9,7 @@
     │   └── ContextOverflow               a prompt does not fit into the model's context
     ├── BudgetExhausted (RuntimeError)    a session's budget is spent; carries its stop reason
     ├── EnvironmentFault (RuntimeError)   an environment or an evaluator broke its contract
+    ├── MetricError (ValueError)          numbers of which a metric cannot be computed (askesis.evaluation)
     ├── AlgorithmError (ValueError)       stages that do not fit together, or tensors that do not
     ├── StoreError (RuntimeError)
     │   ├── StoreBusy                     another process holds the store

@@ -31,8 +31,12 @@ def model_logprobs(policy: Policy, prefix: tuple[int, ...], tokens: tuple[int, .
 
 @pytest.mark.parametrize("architecture", ["qwen3", "llama", "gemma"])
 def test_logprobs_are_the_models_own(architecture: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    policy = load_policy(str(write_tiny_model(tmp_path_factory.mktemp(architecture), architecture=architecture)), device="cpu")
-    requests = [request(p, seed, temperature=t) for seed, (p, t) in enumerate(zip(PROMPTS, (1.0, 0.7, 1.3, 1.0), strict=True))]
+    policy = load_policy(
+        str(write_tiny_model(tmp_path_factory.mktemp(architecture), architecture=architecture)), device="cpu"
+    )
+    requests = [
+        request(p, seed, temperature=t) for seed, (p, t) in enumerate(zip(PROMPTS, (1.0, 0.7, 1.3, 1.0), strict=True))
+    ]
     for one, done in zip(requests, sample_batch(policy, requests), strict=True):
         expected = model_logprobs(policy, one.prefix, done.tokens, one.sampling.temperature)
         assert done.logprobs == pytest.approx(expected, abs=1e-4)

@@ -22,7 +22,9 @@ def at(u: float, **sampling: float) -> tuple[int, float]:
     return int(drawn.tokens_B[0]), float(drawn.logprobs_B[0])
 
 
-@pytest.mark.parametrize(("u", "token"), [(0.0, 0), (0.49, 0), (0.51, 1), (0.79, 1), (0.81, 2), (0.96, 3), (1 - 1e-9, 3)])
+@pytest.mark.parametrize(
+    ("u", "token"), [(0.0, 0), (0.49, 0), (0.51, 1), (0.79, 1), (0.81, 2), (0.96, 3), (1 - 1e-9, 3)]
+)
 def test_the_uniform_number_picks_by_cumulative_mass(u: float, token: int) -> None:
     drawn, logprob = at(u)
     assert drawn == token

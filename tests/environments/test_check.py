@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -104,11 +105,10 @@ class Stubborn(EchoEnvironment):
     """Does not let itself be cancelled."""
 
     async def step(self, session: Session, acts: Mapping[str, Message]) -> Turn | Done:
-        for _ in range(20):
-            try:
-                await asyncio.sleep(0.05)
-            except asyncio.CancelledError:
-                continue
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.5)
         return await super().step(session, acts)
 
 
@@ -147,14 +147,14 @@ class CrashingTools(EchoEnvironment):
     ],
 )
 def test_a_planted_fault_of_an_environment_is_found(environment: EchoEnvironment, failed: str) -> None:
-    timeout = 0.3 if isinstance(environment, Stubborn) else 5.0
+    timeout = 0.2 if isinstance(environment, Stubborn) else 5.0
     report = check_environment(replace(WORLD, environment=environment), num_tasks=2, call_timeout_s=timeout)
     assert failed in report.failed
 
 
 class Fickle(EchoTasks):
     def task(self, split: str, index: int) -> Task:
-        return replace(super().task(split, index), seed=random.randrange(10**9))
+        return replace(super().task(split, index), seed=time.monotonic_ns())
 
 
 class Leaking(EchoTasks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from askesis.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
 from askesis.store import Group, Store
-from askesis.store.sqlite import WriterLock, connect, structure_problems, transaction, translated
+from askesis.store.sqlite import WriterLock, connect, file_error, structure_problems, transaction, translated
 
 Make = Callable[..., Group]
 
@@ -145,6 +146,15 @@ def test_errors_are_ours_and_travel_between_processes(tmp_path: Path) -> None:
     assert str(again) == str(error.value) and "no such column" in str(again)
     with pytest.raises(ZeroDivisionError), translated(tmp_path / "s.db", 1.0):
         raise ZeroDivisionError
+
+
+def test_files_that_cannot_be_written(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="a file cannot be written") as error:
+        store.write_head(tmp_path)
+    assert error.value.where == str(tmp_path)
+    with pytest.raises(StoreError, match="a file cannot be written"):
+        Store.open(store.path / "below" / "a.db")
+    assert isinstance(file_error(OSError(errno.ENOSPC, "full"), tmp_path), StoreFull)
 
 
 def test_sync_flushes_and_returns_to_the_quick_setting(store: Store, group: Make) -> None:

@@ -13,7 +13,7 @@ from askesis.errors import StoreCorrupt
 from askesis.store import Group, Store, query
 from askesis.trace import encode
 
-FLIPS = int(os.environ.get("ASKESIS_TEST_FLIPS", "240"))
+FLIPS = int(os.environ.get("ASKESIS_TEST_FLIPS", "160"))
 
 
 def everything(store: Store) -> list[object]:
@@ -25,6 +25,19 @@ def everything(store: Store) -> list[object]:
             values += [m.member_index, m.seed, encode(m.trace), m.verdict, m.duration_s, m.policy_version]
             values += store.verdicts(group.trace_id(m))
     return [*values, *store.trace_summaries("R")]
+
+
+@pytest.fixture
+def small(store: Store, group: Callable[..., Group], tmp_path: Path) -> Path:
+    """A closed store with two groups and a bit of everything else; its head lies in ``store.heads`` beside it."""
+    store.append_group(group(0))
+    store.append_group(group(1, members=1))
+    store.append_verdict("R/train/000000/000/2", group(0).members[0].verdict)
+    store.consume("R", ["R/train/000000/000"], step=1)
+    store.log_metrics("R", 1, {"loss": 1.0 / 3, "reward": None})
+    store.write_head(tmp_path / "store.heads")
+    store.close()
+    return store.path
 
 
 def outcome(path: Path, expected: list[object]) -> str:
@@ -42,40 +55,44 @@ def outcome(path: Path, expected: list[object]) -> str:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_flipped_bytes(full: Path, part: int) -> None:
-    with Store.open(full, read_only=True) as store:
+def test_flipped_bytes(small: Path, part: int) -> None:
+    with Store.open(small, read_only=True) as store:
         expected = everything(store)
-    good = full.read_bytes()
+    good = small.read_bytes()
+    written = [i for i, value in enumerate(good) if value]
     rng = random.Random(part)
     seen: dict[str, int] = {}
     for _ in range(FLIPS // 4):
-        place, change = rng.randrange(len(good)), rng.randrange(1, 256)
+        # Pages are mostly empty: half of the flips go anywhere, half where something is written.
+        place, change = rng.choice((rng.randrange(len(good)), rng.choice(written))), rng.randrange(1, 256)
         bad = bytearray(good)
         bad[place] ^= change
-        full.write_bytes(bad)
+        small.write_bytes(bad)
         for leftover in ("-wal", "-shm"):
-            full.with_name(full.name + leftover).unlink(missing_ok=True)
+            small.with_name(small.name + leftover).unlink(missing_ok=True)
         try:
-            result = outcome(full, expected)
+            result = outcome(small, expected)
         except BaseException as error:
             error.add_note(f"byte {place} ^ {change}")
             raise
         seen[result] = seen.get(result, 0) + 1
-    assert seen.get("found", 0) + seen.get("corrupt", 0) > FLIPS // 16  # most of the file is data
+    assert seen.get("found", 0) + seen.get("corrupt", 0) > FLIPS // 16
 
 
-def test_flipped_bytes_of_the_definitions_and_the_file_header(full: Path) -> None:
-    with Store.open(full, read_only=True) as store:
+def test_flipped_bytes_of_the_definitions_and_the_file_header(small: Path) -> None:
+    with Store.open(small, read_only=True) as store:
         expected = everything(store)
-    good = full.read_bytes()
+    good = small.read_bytes()
     rng = random.Random(99)
+    seen = set()
     for place in [*range(16, 108, 3), *(rng.randrange(108, 4096) for _ in range(20))]:
         bad = bytearray(good)
         bad[place] ^= rng.randrange(1, 256)
-        full.write_bytes(bad)
+        small.write_bytes(bad)
         for leftover in ("-wal", "-shm"):
-            full.with_name(full.name + leftover).unlink(missing_ok=True)
-        assert outcome(full, expected) in ("found", "corrupt", "harmless")
+            small.with_name(small.name + leftover).unlink(missing_ok=True)
+        seen.add(outcome(small, expected))
+    assert {"corrupt", "harmless"} <= seen
 
 
 def test_a_flipped_byte_of_the_write_ahead_log_loses_no_commit_unseen(
@@ -91,6 +108,7 @@ def test_a_flipped_byte_of_the_write_ahead_log_loses_no_commit_unseen(
     rng = random.Random(5)
     copy = tmp_path / "copy" / "store.db"
     copy.parent.mkdir()
+    seen = set()
     copy.with_suffix(".heads").write_bytes(heads.read_bytes())
     for _ in range(25):
         bad = bytearray(good["-wal"])
@@ -98,7 +116,8 @@ def test_a_flipped_byte_of_the_write_ahead_log_loses_no_commit_unseen(
         copy.write_bytes(good[""])
         copy.with_name("store.db-wal").write_bytes(bad)
         copy.with_name("store.db-shm").unlink(missing_ok=True)
-        assert outcome(copy, expected) in ("found", "corrupt", "harmless")
+        seen.add(outcome(copy, expected))
+    assert "found" in seen or "corrupt" in seen
 
 
 def test_a_question_to_a_damaged_file_is_answered_with_an_error(full: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ import pytest
 from askesis.errors import StoreError
 from askesis.store import Finding, Group, Report, Store
 from askesis.store.merkle import Frontier
-from askesis.store.records import Head
 
 G = "R/train/000001/000"
 AT_G = f"group_id = '{G}'"
@@ -166,9 +166,7 @@ def test_a_rewritten_log_is_found_with_heads_and_only_then(full: Path, tmp_path:
         for name, step in source.consumed("R").items():
             forged.consume("R", [name], step=step)
         while forged.head().size < size + 2:
-            forged.append_group(
-                group.__class__(**{f: getattr(group, f) for f in group.__slots__} | {"group_id": "more"})
-            )
+            forged.append_group(replace(group, group_id="more"))
     with Store.open(other, read_only=True) as forged:
         assert forged.verify().ok
         report = forged.verify(heads=full.with_suffix(".heads"))
@@ -187,9 +185,6 @@ def test_findings_come_in_the_order_of_the_log(full: Path) -> None:
         "verdict R/train/000000/000/0#0",
         "trace R/train/000002/000/1",
         "verdict R/train/000003/000/0#0",
-    ] or [f.record for f in check(full).findings if f.record.startswith("verdict")] == [
-        "verdict R/train/000000/000/0#0",
-        "verdict R/train/000003/000/0#0",
     ]
 
 
@@ -204,4 +199,3 @@ def test_the_heads_file_itself(full: Path) -> None:
     heads.unlink()
     with pytest.raises(StoreError, match="no heads file"):
         check(full)
-    assert Head(size=0, root="").size == 0

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from askesis.algorithms import AdvantageReport, Algorithm, LossInputs, RewardBatch, Sums, add_diagnostics
+from askesis.algorithms import AdvantageReport, Algorithm, LossInputs, RewardBatch, Sums, add_diagnostics, reward_kl
 from askesis.errors import AlgorithmError, CheckpointError
 from askesis.learners.batch import Padded, Row, Sample, micro_batches, pad, rows_of
 from askesis.policy.loading import Policy
@@ -123,10 +123,9 @@ class GradientLearner:
     def _advantages(self, samples: Sequence[Sample], rows: Sequence[Row], *, remember: bool = True) -> AdvantageReport:
         kl_B = None
         if "kl_B" in self.algorithm.needs:
-            kl_B = torch.zeros(len(samples))
-            for row, logp_ref in zip(rows, self.score(rows, reference=True), strict=True):
-                mask = torch.from_numpy(row.mask)
-                kl_B[row.sample] += (torch.from_numpy(row.behaviour) - logp_ref)[mask].sum()
+            whole = pad(rows, range(len(rows)), torch.device("cpu"))
+            reference_BT = _stack(self.score(rows, reference=True), whole)
+            kl_B = reward_kl(whole.behaviour_BT, reference_BT, whole.mask_BT, whole.sample_B, len(samples))
         report = self.algorithm.advantages(
             RewardBatch(
                 reward_B=torch.tensor([s.reward for s in samples], dtype=torch.float32),
@@ -176,7 +175,7 @@ class GradientLearner:
         # Only before the first optimiser step are the learner's weights those that sampled.
         comparable = first and not self.settings.truncated
         return {
-            **{name: sums.mean() for name, sums in add_diagnostics(diagnostics).items()},
+            **_diagnostics(add_diagnostics(diagnostics)),
             "loss": total,
             "grad_norm": float(norm),
             "lr": lr,
@@ -306,6 +305,16 @@ class GradientLearner:
         self.version = int(values["version"])
         self._num_updates = int(values["num_updates"])
         self._moving_reward = values["moving_reward"]
+
+
+def _diagnostics(sums: Mapping[str, Sums]) -> dict[str, float | None]:
+    """Means per token; the clipped shares also as one number, and the KL to the reference as ``kl``."""
+    means = {name: total.mean() for name, total in sums.items()}
+    clipped = [value for name, value in means.items() if name.startswith("clipped_") and value is not None]
+    means["clipped_share"] = sum(clipped) if clipped else None
+    if "kl_new_ref" in means:
+        means["kl"] = means.pop("kl_new_ref")
+    return means
 
 
 def _cut_by_group(samples: Sequence[Sample], parts: int) -> list[set[int]]:

@@ -127,7 +127,7 @@ class ChatTemplate:
                     "the chat template rewrites earlier turns, so one sequence cannot hold this dialogue",
                     next_step="train on each assistant turn as a dialogue of its own",
                 )
-            said = [*self._encode_text(message.content), *self.stop_ids]
+            said = [*self.encode_text(message.content), *self.stop_ids]
             mask += [False] * (len(prompt) - len(ids)) + [True] * len(said)
             ids, known = [*prompt, *said], head
         result = MaskedIds(ids, np.array(mask, dtype=np.bool_))
@@ -153,14 +153,15 @@ class ChatTemplate:
             place, index = min(places)
             if place:
                 ids += self._encode_control(text[:place])
-            ids += self._encode_text(marks.messages[index].content)
+            ids += self.encode_text(marks.messages[index].content)
             text = text[place + len(marks.names[index]) :]
         return ids
 
     def _encode_control(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(_utf8(text), add_special_tokens=False))
 
-    def _encode_text(self, text: str) -> list[int]:
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of plain text; what looks like a control token stays text."""
         return list(self._tokenizer.encode(_utf8(text), add_special_tokens=False, split_special_tokens=True))
 
     def render(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:

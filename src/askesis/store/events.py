@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from askesis.errors import StoreConflict, StoreError
 from askesis.store.canonical import (
@@ -178,7 +178,6 @@ def log_metrics(connection: Connection, run_id: str, step: int, values: Mapping[
     ]
     if not rows:
         return
-    present = (metrics.c.run_id == run_id) & (metrics.c.step == step)
-    for row in rows:
-        connection.execute(delete(metrics).where(present & (metrics.c.name == row["name"])))
+    old = (metrics.c.run_id == run_id) & (metrics.c.step == step) & (metrics.c.name == bindparam("old_name"))
+    connection.execute(delete(metrics).where(old), [{"old_name": name} for name in values])
     connection.execute(insert(metrics), rows)

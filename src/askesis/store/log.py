@@ -64,6 +64,7 @@ def head_of(frontier: Frontier) -> Head:
 def write_head(path: Path, head: Head) -> None:
     """Append a head to a file of heads and flush it to disk. A line that a power cut left unfinished is removed."""
     is_new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         file.seek(0)
         whole = file.read().rfind(b"\n") + 1

@@ -23,10 +23,10 @@ from askesis.store.canonical import (
 from askesis.store.records import Group, Member
 from askesis.store.rows import trace_columns, verdict_columns
 from askesis.store.schema import blobs, groups, log, nodes, tasks, traces, verdicts
-from askesis.trace import Verdict, encode
+from askesis.trace import Trace, Verdict, encode
 from askesis.trace.codec import from_parts
 
-__all__ = ["check_verdict_row", "fetch_group", "read_group", "read_member", "verdict_rows"]
+__all__ = ["check_verdict_row", "fetch_group", "read_group", "read_trace", "verdict_rows"]
 
 
 def _array(row: Row[Any], kind: str) -> np.ndarray[Any, Any]:
@@ -37,15 +37,14 @@ _BLOB = (blobs.c.hash, blobs.c.size_bytes, blobs.c.encoding, blobs.c.data)
 
 
 class _Parts(NamedTuple):
-    """The rows of one group, by the number of the trace's leaf or by its name."""
+    """The rows of one group; nodes by the number of their trace's leaf."""
 
     traces: Sequence[Row[Any]]
     nodes: Mapping[int, list[Row[Any]]]
-    verdicts: Mapping[str, list[Row[Any]]]
 
 
 def fetch_group(connection: Connection, group_id: str) -> _Parts:
-    """All rows of a group."""
+    """The rows of a group's traces and their nodes."""
     chosen = traces.c.group_id == group_id
     trace_rows = connection.execute(
         select(traces, log.c.hash.label("leaf_hash"), *_BLOB)
@@ -63,10 +62,7 @@ def fetch_group(connection: Connection, group_id: str) -> _Parts:
         .order_by(nodes.c.trace_leaf, nodes.c.node_index)
     ):
         by_trace.setdefault(row.trace_leaf, []).append(row)
-    by_name: dict[str, list[Row[Any]]] = {}
-    for row in verdict_rows(connection, traces.c.group_id == group_id):
-        by_name.setdefault(row.trace_id, []).append(row)
-    return _Parts(trace_rows, by_trace, by_name)
+    return _Parts(trace_rows, by_trace)
 
 
 def verdict_rows(connection: Connection, condition: Any) -> Sequence[Row[Any]]:
@@ -99,8 +95,8 @@ def _compare(record: str, row: Row[Any], expected: Mapping[str, Any]) -> None:
             raise altered(record, f"column {name} is {stored!r}, the record says {value!r}")
 
 
-def read_member(group: Row[Any], trace: Row[Any], node_rows: Sequence[Row[Any]], history: Sequence[Row[Any]]) -> Member:
-    """A member from its rows, checked. The verdict is the latest."""
+def read_trace(group: Row[Any], trace: Row[Any], node_rows: Sequence[Row[Any]]) -> Trace:
+    """A trace from its rows. Raises StoreCorrupt if it is not what was logged."""
     record = f"trace {trace.trace_id}"
     with decoding(record):
         header = from_json(trace.header)
@@ -126,8 +122,13 @@ def read_member(group: Row[Any], trace: Row[Any], node_rows: Sequence[Row[Any]],
         _compare(record, trace, trace_columns(value))
         if trace.checksum != checksum(trace.trace_id, trace.duration_s):
             raise altered(record, "its duration does not match its checksum")
+    return value
+
+
+def _member(group: Row[Any], trace: Row[Any], node_rows: Sequence[Row[Any]], history: Sequence[Row[Any]]) -> Member:
+    value = read_trace(group, trace, node_rows)
     if not history or [v.sequence for v in history] != list(range(len(history))):
-        raise altered(record, "a verdict of it is missing")
+        raise altered(f"trace {trace.trace_id}", "a verdict of it is missing")
     verdict = [check_verdict_row(row) for row in history][-1]
     return Member(
         member_index=trace.member_index,
@@ -151,13 +152,14 @@ def read_group(connection: Connection, group_id: str) -> Group | None:
         if row is None:
             return None
         parts = fetch_group(connection, group_id)
+        histories: dict[str, list[Row[Any]]] = {}
+        for verdict in verdict_rows(connection, traces.c.group_id == group_id):
+            histories.setdefault(verdict.trace_id, []).append(verdict)
         task = task_of(from_json(row.task_record))
         own = group_leaf(row.group_id, row.run_id, row.purpose, row.step, row.task_hash, len(parts.traces))
         if own.hash != row.leaf_hash or task.content_hash != row.task_hash:
             raise altered(f"group {group_id}", "its content does not match its leaf in the log")
-    members = [
-        read_member(row, t, parts.nodes.get(t.leaf, ()), parts.verdicts.get(t.trace_id, ())) for t in parts.traces
-    ]
+    members = [_member(row, t, parts.nodes.get(t.leaf, ()), histories.get(t.trace_id, ())) for t in parts.traces]
     return Group(
         group_id=row.group_id,
         run_id=row.run_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import sqlite3
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ __all__ = [
     "check_length",
     "connect",
     "cut",
+    "file_error",
     "is_blank",
     "make_durable",
     "raw_connection",
@@ -159,6 +161,12 @@ def translated(path: Path, busy_timeout_s: float) -> Iterator[None]:
         raise _typed(error.orig or error, path, busy_timeout_s) from error
     except (sqlite3.Error, UnicodeDecodeError) as error:  # a message of SQLite may quote damaged text
         raise _typed(error, path, busy_timeout_s) from error
+
+
+def file_error(error: OSError, path: Path) -> StoreError:
+    """The same for a file that is no database."""
+    kind = StoreFull if error.errno == errno.ENOSPC else StoreError
+    return kind("a file cannot be written", where=str(path), got=str(error), next_step="check the path and its disk")
 
 
 def _typed(error: BaseException, path: Path, busy_timeout_s: float) -> StoreError:

@@ -221,7 +221,10 @@ class Store:
     def write_head(self, path: Path) -> None:
         """Append the present head to a file outside the database, durably. The store is made durable first."""
         self.sync()
-        log.write_head(Path(path), self.head())
+        try:
+            log.write_head(Path(path), self.head())
+        except OSError as error:
+            raise sqlite.file_error(error, Path(path)) from error
 
     def verify(self, *, heads: Path | None = None) -> Report:
         """Check every row against the log, and the log against the heads that were kept outside.
@@ -239,7 +242,10 @@ def _check_exists(path: Path, *, create: bool) -> None:
     if path.exists() and 0 < path.stat().st_size < _SMALLEST_FILE_BYTES:
         raise sqlite.cut(path)  # SQLite would take it for a new file and write over it
     if create:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise sqlite.file_error(error, path) from error
     elif not path.exists():
         raise StoreError(
             "there is no store here", where=str(path), next_step="check the path; training creates the store"

@@ -16,7 +16,7 @@ from askesis.store.canonical import altered, checksum, decoding, from_json, grou
 from askesis.store.listing import check_consumption_row, check_metric_row, check_run_row
 from askesis.store.log import head_of, read_frontier, read_heads
 from askesis.store.merkle import HASH_BYTES, Frontier
-from askesis.store.reading import check_verdict_row, fetch_group, read_member
+from askesis.store.reading import check_verdict_row, fetch_group, read_trace
 from askesis.store.records import Finding, Head, Report
 from askesis.store.sqlite import structure_problems
 
@@ -31,6 +31,9 @@ _NAMES: dict[str, Callable[[Row[Any]], str]] = {
     "consumption": lambda row: f"{row.run_id} <- {row.group_id}",
 }
 """What the log calls a row of each kind."""
+
+
+_NAME_COLUMNS = ("leaf", "run_id", "task_hash", "group_id", "trace_id", "sequence")
 
 
 class _Problem(NamedTuple):
@@ -67,7 +70,7 @@ def verify(connection: Connection, heads_path: Path | None) -> Report:
                 for problem in check():
                     problems.append(problem)
         except StoreCorrupt as error:  # this check can read no further; the others go on
-            problems.append(_Problem(-1, Finding(record=error.where or "database", problem=error.got or error.what)))
+            problems.append(_problem(-1, error))
         except DBAPIError as error:
             problems.append(_Problem(-1, Finding(record="database", problem=f"it cannot be read: {error.orig}")))
     findings = tuple(dict.fromkeys(p.finding for p in sorted(problems, key=lambda p: p.leaf)))
@@ -117,7 +120,8 @@ def _check_presence(connection: Connection) -> Iterator[_Problem]:
         missing = missing.where((log.c.kind == kind) & table.c.leaf.is_(None))
         for row in connection.execute(missing).all():
             yield _Problem(row.leaf, Finding(record=f"{kind} {row.record}", problem="the record is missing"))
-        present: Any = select(table, log.c.record.label("logged"), log.c.kind.label("logged_kind"))
+        names = [c for c in table.c if c.name in _NAME_COLUMNS]
+        present: Any = select(*names, log.c.record.label("logged"), log.c.kind.label("logged_kind"))
         for row in connection.execute(present.outerjoin(log, log.c.leaf == table.c.leaf)).yield_per(1000):
             name = _NAMES[kind](row)
             if row.logged_kind != kind or row.logged != name:
@@ -151,9 +155,14 @@ def _check_simple(connection: Connection) -> Iterator[_Problem]:
 
 def _try(leaf: int, check: Callable[[], object]) -> Iterator[_Problem]:
     try:
-        check()
+        with decoding(f"record {leaf}"):
+            check()
     except StoreCorrupt as error:
-        yield _Problem(leaf, Finding(record=error.where or "database", problem=error.got or error.what))
+        yield _problem(leaf, error)
+
+
+def _problem(leaf: int, error: StoreCorrupt) -> _Problem:
+    return _Problem(leaf, Finding(record=error.where or "database", problem=error.got or error.what))
 
 
 def _check_task_row(row: Row[Any]) -> None:
@@ -184,11 +193,10 @@ def _check_groups(connection: Connection) -> Iterator[_Problem]:
             with decoding(f"group {group.group_id}"):
                 parts = fetch_group(connection, group.group_id)
         except StoreCorrupt as error:
-            yield _Problem(group.leaf, Finding(record=error.where or "", problem=error.got or ""))
+            yield _problem(group.leaf, error)
             continue
         for trace in parts.traces:
-            nodes, history = parts.nodes.get(trace.leaf, ()), parts.verdicts.get(trace.trace_id, ())
-            yield from _try(trace.leaf, partial(read_member, group, trace, nodes, history))
+            yield from _try(trace.leaf, partial(read_trace, group, trace, parts.nodes.get(trace.leaf, ())))
 
 
 def _check_blobs(connection: Connection) -> Iterator[_Problem]:

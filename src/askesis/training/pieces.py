@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from askesis.algorithms import build
+from askesis.algorithms import Algorithm, build
 from askesis.engines import Engine, Sampling
 from askesis.environments import World
+from askesis.errors import RecipeError
 from askesis.gateway import Gateway
 from askesis.learners import GradientLearner, LearnerSettings
 from askesis.policy.loading import Policy, load_policy
 from askesis.recipe import PolicySection, Recipe
+from askesis.recipe.schema import Option
 from askesis.rollout import RolloutRunner, RolloutSettings
 from askesis.streams import seed_of
 from askesis.trace import Budgets
 
-__all__ = ["make_learner", "make_runner", "open_policy", "set_threads", "training_sampling"]
+__all__ = ["make_algorithm", "make_learner", "make_runner", "open_policy", "set_threads", "training_sampling"]
 
 
 def set_threads(threads: int) -> None:
@@ -86,4 +88,24 @@ def make_learner(recipe: Recipe, policy: Policy) -> GradientLearner:
         temperature=recipe.sampling.temperature,
         truncated=training_sampling(recipe).truncates,
     )
-    return GradientLearner(policy, build(recipe.algorithm.name, recipe.algorithm.options), settings)
+    return GradientLearner(policy, make_algorithm(recipe), settings)
+
+
+def make_algorithm(recipe: Recipe) -> Algorithm:
+    """The algorithm that a recipe names, checked against how the recipe trains. Raises RecipeError."""
+    section = recipe.algorithm
+    options: dict[str, Option] = dict(section.options)
+    algorithm = build(section.name, options)
+    if algorithm.norm_length is not None and "norm_length" not in options:
+        # The constant stands for the longest answer, which the recipe knows.
+        algorithm = build(section.name, {**options, "norm_length": recipe.sampling.max_tokens})
+    updates = recipe.training.updates_per_step
+    if updates > 1 and algorithm.params.get("importance_weighted") is False:
+        raise RecipeError(
+            "several updates per batch need importance weights",
+            where="algorithm.options.importance_weighted",
+            got=f"training.updates_per_step={updates} with {section.name}",
+            expected="importance_weighted = true, or one update per step",
+            next_step="add algorithm.options.importance_weighted=true",
+        )
+    return algorithm

@@ -74,9 +74,7 @@ def test_families_that_use_the_global_generator_are_repeatable() -> None:
 
 @pytest.mark.usefixtures("numbers")
 def test_seed_split_and_family_name_the_stream() -> None:
-    draws = [
-        question(Drawer().draw(family, {}, seed, "train", 0)) for family, seed in (("f", 1), ("f", 2), ("g", 1))
-    ]
+    draws = [question(Drawer().draw(family, {}, seed, "train", 0)) for family, seed in (("f", 1), ("f", 2), ("g", 1))]
     assert len(set(draws)) == 3
 
 

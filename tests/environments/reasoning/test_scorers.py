@@ -15,7 +15,21 @@ from askesis.environments.reasoning.scorers import IN_PROCESS, MAX_ANSWER_CHARS,
 
 _TRUSTED_CALLS = {
     # builtins on texts and numbers
-    *("len", "isinstance", "range", "abs", "int", "float", "complex", "Decimal", "map", "any", "enumerate", "max", "min"),
+    *(
+        "len",
+        "isinstance",
+        "range",
+        "abs",
+        "int",
+        "float",
+        "complex",
+        "Decimal",
+        "map",
+        "any",
+        "enumerate",
+        "max",
+        "min",
+    ),
     # methods of texts, lists and matches, and mathematics
     *("strip", "lower", "replace", "split", "startswith", "endswith", "match", "group", "exp"),
     # defined in the same source, which is read as well

@@ -16,7 +16,15 @@ def test_one_reply_per_request_and_an_end_with_the_input() -> None:
         {**draw, "family": "no_such_family"},
         {**draw, "family": "complex_arithmetic", "seconds": 9.0, "start": 61},
         {"do": "prepare", "cpu_seconds": 60, "family": "gcd", "options": {}, "seed": 1, "index": 0},
-        {"do": "score", "cpu_seconds": 60, "family": "gcd", "options": {}, "seed": 1, "index": 0, "answer": "\ud800\x00"},
+        {
+            "do": "score",
+            "cpu_seconds": 60,
+            "family": "gcd",
+            "options": {},
+            "seed": 1,
+            "index": 0,
+            "answer": "\ud800\x00",
+        },
     ]
     lines = "".join(json.dumps(request) + "\n" for request in requests)
     done = subprocess.run(

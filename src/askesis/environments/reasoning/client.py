@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -55,7 +56,8 @@ class _Process:
         self.child.wait()
         for pipe in (self.child.stdin, self.child.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what was not sent yet has no reader any more
+                    pipe.close()
         self.log.seek(0)
         text = self.log.read().decode(errors="replace")[-1000:]
         self.log.close()

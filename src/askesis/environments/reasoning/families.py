@@ -133,13 +133,16 @@ def _decode(family: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """JSON-ready options as the types that the family's configuration declares (tuples, dates, enums)."""
     from pydantic import TypeAdapter, ValidationError
 
-    hints = get_type_hints(_config_class(family))
+    config = _config_class(family)
+    hints = get_type_hints(config)
     decoded = {}
     for key, value in options.items():
         hint = hints[key]
         if get_origin(hint) is tuple and len(get_args(hint)) == 1:
             # reasoning-gym writes tuple[str] where it means any number of them
             hint = GenericAlias(tuple, (*get_args(hint), ...))
+        if hint is int and isinstance(getattr(config, key, None), float):
+            hint = float  # rearc calls its fractions int
         try:
             decoded[key] = TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
         except (ValidationError, TypeError, ValueError) as error:

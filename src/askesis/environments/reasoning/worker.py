@@ -40,12 +40,11 @@ def main() -> None:
 
 
 def _answer(drawer: Drawer, request: dict[str, Any]) -> dict[str, Any]:
-    operation = _OPERATIONS[request.pop("do")]
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime + request.pop("cpu_seconds")) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     try:
-        return {"ok": operation(drawer, **request)}
+        return {"ok": _OPERATIONS[request.pop("do")](drawer, **request)}
     except Exception as error:
         return {"error": type(error).__name__, "message": str(error)[:2000]}
 

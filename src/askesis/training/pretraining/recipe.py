@@ -50,7 +50,7 @@ class DataSection(_Section):
     """What is demonstrated, and how often."""
 
     seed: int = 0
-    families: dict[str, Annotated[float, Field(gt=0)]] = Field({"chain_sum": 1.0}, min_length=1)
+    families: dict[str, Annotated[float, Field(gt=0)]] = Field(default={"chain_sum": 1.0}, min_length=1)
     """Family name -> relative number of items."""
     think_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """How often nano should choose to think. Drawn independently of the question."""

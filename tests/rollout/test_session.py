@@ -1,0 +1,165 @@
+"""One session: how it ends, and that nothing it does becomes an exception."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from askesis.clock import VirtualClock
+from askesis.engines import Sampling
+from askesis.engines.scripted import ScriptedEngine
+from askesis.environments import Done, Turn, World
+from askesis.environments.fakes import EchoEnvironment, Fault, FlakyEnvironment, FlakyEvaluator, make_echo_world
+from askesis.errors import EngineError
+from askesis.gateway import Gateway, Session
+from askesis.policy.loading import Policy
+from askesis.rollout import Outcome, run_session
+from askesis.trace import Budgets, FailureOrigin, Message, StopReason, Verdict, VerdictStatus
+
+
+def play(
+    policy: Policy,
+    world: World,
+    script: Callable[[str, int], str | Exception] | None = None,
+    *,
+    budgets: Budgets = Budgets(),
+    delay_s: float = 0.0,
+    context_length: int = 256,
+) -> tuple[Outcome, float]:
+    clock = VirtualClock()
+    engine = ScriptedEngine(policy.template, script or echo, delay_s=delay_s)
+    gateway = Gateway(engine, policy.template, sampling=Sampling(max_tokens=30), context_length=context_length)
+    session = Session(
+        id="s",
+        task=world.tasks.task("train", 0),
+        group_id="g",
+        member_index=0,
+        seed=1,
+        policy_version=0,
+        budgets=budgets,
+        clock=clock,
+    )
+    return clock.run(run_session(world, gateway, session, call_timeout_s=5.0)), clock.now()
+
+
+def echo(text: str, seed: int) -> str:
+    """The last word of the prompt: what the echo world wants."""
+    words = [w for w in text.replace("Repeat each word.", "").split("t") if w]
+    return "t" + words[-1]
+
+
+def altered(world: World, **parts: object) -> World:
+    return World(
+        **{
+            "name": world.name,
+            "environment": world.environment,
+            "evaluator": world.evaluator,
+            "tasks": world.tasks,
+            **parts,
+        }
+    )  # type: ignore[arg-type]
+
+
+def test_a_good_session_terminates_with_a_verdict(tiny: Policy) -> None:
+    outcome, _ = play(tiny, make_echo_world(turns=3))
+    assert outcome.trace.stop is StopReason.TERMINATED and len(outcome.trace.calls) == 3
+    assert outcome.verdict.status is VerdictStatus.OK and outcome.verdict.reward is not None
+    assert outcome.trace.events[-1]["info"] == {"turns": 3}
+
+
+@pytest.mark.parametrize(
+    ("budgets", "delay_s", "reason"),
+    [
+        (Budgets(turns=2), 0.0, StopReason.MAX_TURNS),
+        (Budgets(tokens=9), 0.0, StopReason.MAX_TOKENS),
+        (Budgets(seconds=15.0), 10.0, StopReason.MAX_SECONDS),
+    ],
+)
+def test_a_budget_cuts_the_session_which_is_still_judged(
+    tiny: Policy, budgets: Budgets, delay_s: float, reason: StopReason
+) -> None:
+    outcome, _ = play(tiny, make_echo_world(turns=9), budgets=budgets, delay_s=delay_s)
+    assert outcome.trace.stop is reason and reason.is_truncated
+    assert outcome.verdict.status is VerdictStatus.OK and outcome.verdict.completed is False
+
+
+def test_a_prompt_that_does_not_fit_is_an_error_not_a_zero(tiny: Policy) -> None:
+    outcome, _ = play(tiny, make_echo_world(), context_length=10)
+    assert outcome.trace.stop is StopReason.CONTEXT_OVERFLOW and not outcome.trace.calls
+    assert outcome.verdict.reward is None and outcome.verdict.error is not None
+    assert outcome.verdict.error.kind == "context_overflow"
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+def test_every_kind_of_fault_ends_as_a_failure_with_its_origin(tiny: Policy, fault: Fault) -> None:
+    world = make_echo_world(turns=3)
+    world = altered(
+        world,
+        environment=FlakyEnvironment(world.environment, {fault: 1.0}),
+        evaluator=FlakyEvaluator(world.evaluator, {fault: 1.0}),
+    )
+    outcome, now = play(tiny, world)
+    assert now < 60  # a hang costs its deadline, not a day
+    if outcome.trace.stop is StopReason.TERMINATED and outcome.verdict.status is VerdictStatus.OK:
+        assert any(e.get("event") == "close_failed" for e in outcome.trace.events)
+        return
+    error = outcome.verdict.error
+    assert outcome.verdict.reward is None and error is not None
+    assert error.origin in (FailureOrigin.ENVIRONMENT, FailureOrigin.EVALUATOR)
+    assert error.message
+
+
+def test_an_engine_that_fails_is_the_engines_fault(tiny: Policy) -> None:
+    outcome, _ = play(tiny, make_echo_world(), lambda text, seed: EngineError("broken pipe"))
+    assert outcome.trace.failure is not None
+    assert outcome.trace.failure.origin is FailureOrigin.ENGINE and "broken pipe" in outcome.trace.failure.message
+
+
+def test_a_bug_of_our_own_is_kept_with_its_traceback(tiny: Policy) -> None:
+    outcome, _ = play(tiny, make_echo_world(), lambda text, seed: ZeroDivisionError("oops"))
+    assert outcome.trace.failure is not None
+    assert outcome.trace.failure.origin is FailureOrigin.FRAMEWORK and "oops" in outcome.trace.failure.traceback
+
+
+class TwoSeats(EchoEnvironment):
+    async def reset(self, session: Session) -> Turn:
+        message = Message(role="user", content="x")
+        return Turn(seats={"a": (message,), "b": (message,)})
+
+
+class NanEvaluator:
+    version = "nan/1"
+
+    async def score(self, trace: object, task: object) -> Verdict:
+        return Verdict(status=VerdictStatus.OK, evaluator="nan/1", rewards={"x": (math.nan, 1.0)})
+
+
+class NoVerdict:
+    version = "none/1"
+
+    async def score(self, trace: object, task: object) -> object:
+        return 0.0
+
+
+class Strange(EchoEnvironment):
+    async def step(self, session: Session, acts: Mapping[str, Message]) -> Turn | Done:
+        return {"reward": 1.0}  # type: ignore[return-value]
+
+
+def test_contract_breaches_are_failures(tiny: Policy) -> None:
+    world = make_echo_world()
+    for environment in (TwoSeats(), Strange()):
+        outcome, _ = play(tiny, altered(world, environment=environment))
+        assert outcome.verdict.error is not None and outcome.verdict.error.origin is FailureOrigin.ENVIRONMENT
+    for evaluator in (NanEvaluator(), NoVerdict()):
+        outcome, _ = play(tiny, altered(world, evaluator=evaluator))
+        assert outcome.verdict.error is not None and outcome.verdict.error.origin is FailureOrigin.EVALUATOR
+        assert outcome.verdict.reward is None
+
+
+def test_an_answer_of_random_bytes_is_only_a_bad_answer(tiny: Policy) -> None:
+    junk = bytes(range(256)) * 400
+    outcome, _ = play(tiny, make_echo_world(), lambda text, seed: junk.decode("latin-1"), context_length=1 << 20)
+    assert outcome.verdict.status is VerdictStatus.OK and outcome.verdict.reward == 0.0
