@@ -1,7 +1,8 @@
 """Clocks: the real one, and a virtual one on which hours of waiting take no time.
 
-All deadlines go through ``asyncio`` (``asyncio.timeout``, ``asyncio.sleep``), whose notion of time is the event loop's. A
-virtual clock therefore is an event loop that, when it would sleep, moves its time forward instead: code under test needs no change.
+All deadlines go through ``asyncio`` (``asyncio.timeout``, ``asyncio.sleep``), whose notion of time is the event
+loop's. A virtual clock therefore is an event loop that, when it would sleep, moves its time forward instead: code
+under test needs no change.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Named streams of randomness.
 
-Every random number comes from a stream that is named by what it is for: ``(run seed, purpose, ids...)``. No library code
-seeds a global generator, so two sessions that run side by side cannot disturb each other, and a resumed run draws
-what the interrupted one would have drawn.
+Every random number comes from a stream that is named by what it is for: ``(run seed, purpose, ids...)``. No library
+code seeds a global generator, so two sessions that run side by side cannot disturb each other, and a resumed run
+draws what the interrupted one would have drawn.
 """
 
 from __future__ import annotations

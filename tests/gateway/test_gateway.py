@@ -15,12 +15,14 @@ from askesis.gateway import Endpoint, Gateway, Session
 from askesis.policy.loading import Policy
 from askesis.trace import Budgets, Message, StopReason, Task
 
+UNLIMITED = Budgets()
+
 
 def open_endpoint(
     policy: Policy,
     script: Callable[[str, int], str | Exception] = lambda text, seed: f"r{seed % 1000}",
     *,
-    budgets: Budgets = Budgets(),
+    budgets: Budgets = UNLIMITED,
     context_length: int = 256,
     clock: VirtualClock | None = None,
 ) -> Endpoint:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_model import TEMPLATE, write_tiny_model
 
 from askesis.errors import TemplateError
 from askesis.policy.loading import Policy, load_policy
 from askesis.policy.template import check_mask
 from askesis.trace import Message
+from tiny_model import TEMPLATE, write_tiny_model
 
 CHATML = (
     "{% for m in messages %}{{ '<|user|>' + m['role'] + '\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
@@ -139,7 +139,7 @@ def test_a_dialogues_mask_marks_what_the_assistant_says(tiny: Policy) -> None:
 
 @pytest.mark.parametrize("mask", [[False, False], [True, True]])
 def test_masks_that_select_nothing_or_everything_are_errors(mask: list[bool]) -> None:
-    with pytest.raises(TemplateError, match="all zero|all one"):
+    with pytest.raises(TemplateError, match=r"all (zero|one)"):
         check_mask(np.array(mask), where="here")
     check_mask(np.array([False, True]), where="here")
 

@@ -18,13 +18,15 @@ from askesis.policy.loading import Policy
 from askesis.rollout import Outcome, run_session
 from askesis.trace import Budgets, FailureOrigin, Message, StopReason, Verdict, VerdictStatus
 
+UNLIMITED = Budgets()
+
 
 def play(
     policy: Policy,
     world: World,
     script: Callable[[str, int], str | Exception] | None = None,
     *,
-    budgets: Budgets = Budgets(),
+    budgets: Budgets = UNLIMITED,
     delay_s: float = 0.0,
     context_length: int = 256,
 ) -> tuple[Outcome, float]:

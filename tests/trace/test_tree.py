@@ -81,7 +81,9 @@ def test_impossible_calls_are_refused(context: list[int], sampled: list[int], lo
 
 @st.composite
 def sessions(draw: st.DrawFn) -> list[Call]:
-    """Calls whose contexts start afresh, extend earlier calls, or leave them half-way; few ids, so that collisions abound."""
+    """Calls whose contexts start afresh, extend earlier calls, or leave them half-way; few ids, so that collisions
+    abound.
+    """
     ids = st.lists(st.integers(0, 2), min_size=1, max_size=5)
     calls: list[Call] = []
     for key in range(draw(st.integers(1, 8))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -25,7 +25,7 @@ app.add_typer(store_app)
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe (TOML).", show_default=False)]
 Overrides = Annotated[
-    Optional[list[str]], typer.Argument(help="Values that win over the recipe: section.key=value.", show_default=False)
+    list[str] | None, typer.Argument(help="Values that win over the recipe: section.key=value.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
 RunName = Annotated[str, typer.Argument(help="A run's folder, or its name under runs/.", show_default=False)]
@@ -37,11 +37,11 @@ def main() -> None:
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
+def doctor(json: Json = False) -> int:
     """Show what this installation can do; put the output into a bug report."""
     from askesis.cli.commands import doctor as command
 
-    command.run(json_output=json)
+    return command.run(json_output=json)
 
 
 @app.command()
@@ -75,7 +75,7 @@ def pretrain(
 @app.command()
 def evaluate(
     policy: Annotated[str, typer.Argument(help="nano, a model folder or name, or a run.", show_default=False)],
-    recipe: Annotated[Optional[Path], typer.Option(help="Take the world and the sampling from this recipe.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Take the world and the sampling from this recipe.")] = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
@@ -88,7 +88,7 @@ def evaluate(
 @app.command()
 def chat(
     policy: Annotated[str, typer.Argument(help="nano, a model folder or name, or a run.")] = "nano",
-    say: Annotated[Optional[str], typer.Option(help="Say this, print the answer and leave.")] = None,
+    say: Annotated[str | None, typer.Option(help="Say this, print the answer and leave.")] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     max_tokens: Annotated[int, typer.Option(help="Tokens per answer.")] = 128,
     json: Json = False,
@@ -113,7 +113,7 @@ def runs(
 @app.command()
 def show(
     run: RunName,
-    trace: Annotated[Optional[str], typer.Option(help="Show one trace, by its id (or its end).")] = None,
+    trace: Annotated[str | None, typer.Option(help="Show one trace, by its id (or its end).")] = None,
     limit: Annotated[int, typer.Option(help="Traces to list.")] = 10,
     json: Json = False,
 ) -> None:
@@ -126,7 +126,7 @@ def show(
 @app.command()
 def report(
     run: RunName,
-    out: Annotated[Optional[Path], typer.Option(help="HTML file; RUN/report.html by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file; RUN/report.html by default.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a short Markdown report instead.")] = False,
     json: Json = False,
 ) -> None:
@@ -138,19 +138,19 @@ def report(
 
 @app.command()
 def envs(
-    family: Annotated[Optional[str], typer.Argument(help="Show this family's options and an example.")] = None,
+    family: Annotated[str | None, typer.Argument(help="Show this family's options and an example.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Run the conformance checks on it.")] = False,
     json: Json = False,
-) -> None:
+) -> int:
     """List environments and task families."""
     from askesis.cli.commands import envs as command
 
-    command.run(family, check=check, json_output=json)
+    return command.run(family, check=check, json_output=json)
 
 
 @app.command()
 def algorithms(
-    name: Annotated[Optional[str], typer.Argument(help="Show this preset's stages and parameters.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this preset's stages and parameters.")] = None,
     json: Json = False,
 ) -> None:
     """List algorithm presets and the stages they are made of."""
@@ -160,11 +160,11 @@ def algorithms(
 
 
 @store_app.command()
-def verify(run: RunName, json: Json = False) -> None:
+def verify(run: RunName, json: Json = False) -> int:
     """Check every record against the Merkle log and the heads kept outside the database."""
     from askesis.cli.commands import store as command
 
-    command.verify(run, json_output=json)
+    return command.verify(run, json_output=json)
 
 
 @store_app.command()

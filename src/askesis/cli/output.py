@@ -48,25 +48,30 @@ def run_guarded(command: Callable[[], object], *, json_output: bool) -> None:
 
     0 done; 1 it failed; 2 the call, the recipe or a name was wrong; 130 interrupted.
     """
-    import click
+    import typer
 
+    # The command-line library is bundled with typer in some releases and a package of its own in others; this is its
+    # error for calls that it does not understand, wherever it lives.
+    usage_error = typer.BadParameter.__mro__[1]
     try:
         code = command()
         sys.exit(code if isinstance(code, int) else 0)
     except AskesisError as error:
         _complain(error, json_output=json_output)
         sys.exit(EXIT_USAGE if isinstance(error, RecipeError) else EXIT_FAILED)
-    except click.ClickException as error:
-        error.show()
-        if json_output:
-            emit({"error": {"type": "UsageError", "what": error.format_message()}})
-        sys.exit(EXIT_USAGE)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted; the same command resumes", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
+    except Exception as error:
+        if not isinstance(error, usage_error):
+            raise
+        error.show()  # type: ignore[attr-defined]
+        if json_output:
+            emit({"error": {"type": "UsageError", "what": error.format_message()}})  # type: ignore[attr-defined]
+        sys.exit(EXIT_USAGE)
 
 
 def _complain(error: AskesisError, *, json_output: bool) -> None:

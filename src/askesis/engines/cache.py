@@ -12,8 +12,9 @@ __all__ = ["SlabCache"]
 class SlabCache:
     """Keys and values of all layers, [rows, key-value heads, capacity, head size] each.
 
-    Rows are left-padded to a common end, so one integer says how full every row is. Duck-typed to what decoder models of
-    transformers ask of a cache: ``update`` and ``get_seq_length``; masks and positions are given to the model explicitly.
+    Rows are left-padded to a common end, so one integer says how full every row is. Duck-typed to what decoder models
+    of transformers ask of a cache: ``update`` and ``get_seq_length``; masks and positions are given to the model
+    explicitly.
     """
 
     is_compileable = False

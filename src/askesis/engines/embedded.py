@@ -1,7 +1,7 @@
 """Sampling in the process of the learner, on CPU or CUDA.
 
-Requests that arrive in the same moment are sampled as one batch: each distinct prompt is read once, answers that have ended
-leave the batch. The random numbers of an answer come from its own seed, never from the batch.
+Requests that arrive in the same moment are sampled as one batch: each distinct prompt is read once, answers that have
+ended leave the batch. The random numbers of an answer come from its own seed, never from the batch.
 """
 
 from __future__ import annotations

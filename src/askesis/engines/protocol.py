@@ -12,7 +12,9 @@ __all__ = ["Capabilities", "Completion", "Engine", "Request", "Sampling"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How one answer is drawn. ``temperature=0`` takes the most probable token; ``top_k=0`` and ``top_p=1`` cut nothing."""
+    """How one answer is drawn. ``temperature=0`` takes the most probable token; ``top_k=0`` and ``top_p=1`` cut
+    nothing.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -45,7 +47,8 @@ class Request:
         prefix: token ids, at least one.
         sampling: how to draw.
         stop_ids: ids that end the answer; the one that ends it is part of the answer.
-        seed: names the random stream of this answer. The draw depends on the seed and the prefix, not on what else is in the batch.
+        seed: names the random stream of this answer. The draw depends on the seed and the prefix, not on what else is
+            in the batch.
     """
 
     prefix: tuple[int, ...]
@@ -60,7 +63,8 @@ class Completion:
 
     Args:
         tokens: ids [n], n >= 1.
-        logprobs: natural log of the probability of each token under the distribution that it was really drawn from, temperature and
+        logprobs: natural log of the probability of each token under the distribution that it was really drawn from,
+            temperature and
             truncation included, [n].
         finish: ``stop`` (a stop id was drawn) or ``length``.
         version: of the weights that sampled.

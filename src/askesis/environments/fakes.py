@@ -233,9 +233,7 @@ class FlakyEvaluator:
         return _drawn(self.seed, self.rates, task.key, sampled)
 
     async def score(self, trace: Trace, task: Task) -> Verdict:
-        """As inside, or RAISE, HANG, GARBAGE (no verdict at all) or NAN (a reward that no verdict takes:
-        TraceError).
-        """
+        """As inside, or RAISE, HANG, GARBAGE (not a verdict) or NAN (a reward that no verdict takes: TraceError)."""
         faults = self.faults(trace, task)
         if Fault.RAISE in faults:
             raise RuntimeError("the flaky evaluator raised")

@@ -75,9 +75,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
-    """What a tool gave back. An error is shown to the policy as well: it is part of the world, not a failure of the
-    run.
-    """
+    """What a tool gave back. An error is shown to the policy too: it is part of the world, not a failure of the run."""
 
     content: str
     is_error: bool = False

@@ -1,7 +1,8 @@
 """Sessions talk to a policy through an endpoint; the endpoint keeps their budgets and records every token.
 
-Messages come in, messages go out. Between them the gateway decides whether a call continues a recorded one (then its ids are
-extended, never tokenised again) or opens another root. An HTTP server can stand in front of :class:`Endpoint` without changing it.
+Messages come in, messages go out. Between them the gateway decides whether a call continues a recorded one (then its
+ids are extended, never tokenised again) or opens another root. An HTTP server can stand in front of :class:`Endpoint`
+without changing it.
 """
 
 from __future__ import annotations
@@ -156,7 +157,9 @@ class Endpoint:
         )
 
     def _context(self, messages: Sequence[Message]) -> tuple[list[int], Sequence[Message]]:
-        """Ids of the conversation and which messages are new, continuing the recorded call with the longest common head."""
+        """Ids of the conversation and which messages are new, continuing the recorded call with the longest common
+        head.
+        """
         calls = {c.key: c for c in self._builder.calls}
         by_length = sorted(self._conversations.items(), key=lambda item: (-len(item[1]), item[0]))
         for key, known in by_length:

@@ -1,6 +1,7 @@
 """From judged traces to padded tensors, one row per branch.
 
-Shape suffixes: B rows, T positions. Position t of a [B, T] tensor holds what concerns token t; the model predicts it from t - 1.
+Shape suffixes: B rows, T positions. Position t of a [B, T] tensor holds what concerns token t; the model predicts it
+from t - 1.
 """
 
 from __future__ import annotations

@@ -40,12 +40,16 @@ class LearnerSettings:
     temperature: float = 1.0
     """Of the behaviour policy: the learner scores tokens under the distribution that they were drawn from."""
     truncated: bool = False
-    """Sampling cut the distribution (top-k, top-p): recorded log-probabilities are not the learner's, so it computes them anew."""
+    """Sampling cut the distribution (top-k, top-p): recorded log-probabilities are not the learner's, so it computes
+    them anew.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateReport:
-    """What one call of :meth:`GradientLearner.update` did. ``metrics`` maps a name to a number; None means not computed."""
+    """What one call of :meth:`GradientLearner.update` did. ``metrics`` maps a name to a number; None means not
+    computed.
+    """
 
     metrics: Mapping[str, float | None]
     advantages: tuple[float, ...]

@@ -1,6 +1,7 @@
 """Looking at a model folder before anything heavy is loaded.
 
-Weights are read from safetensors only. Pickle files (``.bin``, ``.pt``) run code when they are opened, so they are refused.
+Weights are read from safetensors only. Pickle files (``.bin``, ``.pt``) run code when they are opened, so they are
+refused.
 """
 
 from __future__ import annotations

@@ -65,9 +65,7 @@ def load_policy(
         TemplateError: the tokenizer has no usable chat template or stop token.
     """
     source = resolve_name(name)
-    place = torch.device(
-        "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
-    )
+    place = _device(device)
     try:
         with _no_progress_bars():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -86,7 +84,8 @@ def load_policy(
             "the model cannot be loaded",
             where=name,
             got=f"{type(error).__name__}: {error}",
-            next_step="a folder needs config.json, tokenizer.json and *.safetensors; a Hub name needs the network or a local cache",
+            next_step="a folder needs config.json, tokenizer.json and *.safetensors; a Hub name needs the network or "
+            "a local cache",
         ) from error
     missing = sorted(info["missing_keys"])
     if missing:
@@ -103,6 +102,23 @@ def load_policy(
     return Policy(name=name, model=model, tokenizer=tokenizer, template=ChatTemplate(tokenizer), device=place)
 
 
+def _device(name: str) -> torch.device:
+    """The torch device called ``name``. Raises PolicyError when this machine does not have it."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts when it was built without the device's support
+        raise PolicyError(
+            "the device cannot be used",
+            where="policy.device",
+            got=f"{name}: {str(error).splitlines()[0]}",
+            expected="auto, cpu, or a CUDA device of this machine",
+        ) from error
+    return device
+
+
 def _with_lora(model: PreTrainedModel, rank: int, alpha: float) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
@@ -113,7 +129,9 @@ def _with_lora(model: PreTrainedModel, rank: int, alpha: float) -> Any:
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
-    """Write the policy in the Hugging Face layout; adapters are merged into the weights, and also kept in ``adapter/``."""
+    """Write the policy in the Hugging Face layout; adapters are merged into the weights, and also kept in
+    ``adapter/``.
+    """
     model: Any = policy.model
     with _no_progress_bars():
         if hasattr(model, "peft_config"):

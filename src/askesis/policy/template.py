@@ -1,7 +1,8 @@
 """Messages to token ids and back, so that what was sampled is never tokenised again.
 
-A conversation is encoded once; each later turn appends the sampled ids as they are and encodes only the text that the chat template adds
-after them. Text that a user or a tool wrote never becomes a control token: ``<|end|>`` typed by a user stays seven characters.
+A conversation is encoded once; each later turn appends the sampled ids as they are and encodes only the text that the
+chat template adds after them. Text that a user or a tool wrote never becomes a control token: ``<|end|>`` typed by a
+user stays seven characters.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def check_mask(mask: NDArray[np.bool_], *, where: str) -> None:
             where=where,
             got=f"{int(mask.sum())} of {len(mask)} tokens",
             expected="prompt tokens outside the mask, at least one sampled token inside",
-            next_step="look at the sequence with its mask: the chat template does not mark the assistant's tokens as it should",
+            next_step="look at the sequence with its mask: the chat template marks the wrong tokens as the assistant's",
         )
 
 
@@ -85,10 +86,11 @@ class ChatTemplate:
         sampled: Sequence[int],
         messages: Sequence[Message],
     ) -> list[int] | None:
-        """Ids of ``messages``, given that its head ``known`` + reply was sent as ``context`` and answered by ``sampled``.
+        """Ids of ``messages``, given that its head ``known`` + reply was sent as ``context`` and answered by
+        ``sampled``.
 
-        Returns ``context + sampled + new ids``; None if the template rewrites what came before (some drop earlier reasoning), in which
-        case the caller encodes the whole conversation anew and the call opens another root.
+        Returns ``context + sampled + new ids``; None if the template rewrites what came before (some drop earlier
+        reasoning), in which case the caller encodes the whole conversation anew and the call opens another root.
         """
         if len(messages) <= len(known) or list(messages[: len(known)]) != list(known):
             return None

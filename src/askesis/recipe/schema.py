@@ -38,7 +38,9 @@ class RunSection(Section):
     """Where a run lives and which random streams it draws from."""
 
     dir: str = ""
-    """Folder of the run. Empty: ``runs/NAME-HASH`` from the recipe's file name and hash. Not part of the recipe's hash."""
+    """Folder of the run. Empty: ``runs/NAME-HASH`` from the recipe's file name and hash. Not part of the recipe's
+    hash.
+    """
     seed: int = Field(default=0, ge=0)
     """Root of all random streams."""
     threads: int = Field(default=0, ge=0)
@@ -87,7 +89,9 @@ class EnvironmentSection(Section):
     family: str = "chain_sum"
     """Task family within the environment; for ``reasoning``, a reasoning-gym dataset."""
     level: Literal["nano", "default"] = "nano"
-    """``nano``: the difficulty that the built-in policy was trained at, where it knows the family; ``default``: the environment's own."""
+    """``nano``: the difficulty that the built-in policy was trained at, where it knows the family; ``default``: the
+    environment's own.
+    """
     instruction: str | None = None
     """System message. None: the environment's default; empty: none."""
     options: dict[str, Option] = Field(default_factory=dict)
@@ -120,7 +124,9 @@ class RolloutSection(Section):
     max_session_s: float = Field(default=600.0, gt=0)
     """Wall-clock seconds per session."""
     missing_members: Literal["use_rest", "drop_group", "retry"] = "use_rest"
-    """What becomes of a group with failed sessions: train on the others (at least two), drop it, or run the failed ones again once."""
+    """What becomes of a group with failed sessions: train on the others (at least two), drop it, or run the failed
+    ones again once.
+    """
 
 
 class TrainingSection(Section):
@@ -179,11 +185,13 @@ class EvaluationSection(Section):
     def _k_fits(self) -> EvaluationSection:
         if any(k < 1 or k > self.samples for k in self.pass_k):
             raise ValueError(
-                f"pass_k={self.pass_k} asks for a k that is not between 1 and samples={self.samples}; raise evaluation.samples"
+                f"pass_k={self.pass_k} asks for a k that is not between 1 and samples={self.samples}; "
+                "raise evaluation.samples"
             )
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(
-                f"samples={self.samples} at temperature=0 draws the same answer every time; set evaluation.temperature=1.0"
+                f"samples={self.samples} at temperature=0 draws the same answer every time; "
+                "set evaluation.temperature=1.0"
             )
         return self
 

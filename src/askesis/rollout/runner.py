@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from askesis.clock import Clock, SystemClock
@@ -27,7 +27,7 @@ class RolloutSettings:
     max_concurrent: int = 1024
     call_timeout_s: float = 30.0
     missing_members: MissingMembers = "use_rest"
-    budgets: Budgets = Budgets()
+    budgets: Budgets = field(default_factory=Budgets)
     """Of each session; a task's own budgets come first."""
 
 

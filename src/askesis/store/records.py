@@ -9,7 +9,18 @@ from typing import Any
 from askesis.errors import StoreError
 from askesis.trace import Task, Trace, Verdict
 
-__all__ = ["Finding", "Group", "Head", "Member", "Report", "RunEntry", "RunRecord", "TraceSummary"]
+__all__ = [
+    "Finding",
+    "Group",
+    "Head",
+    "Member",
+    "Report",
+    "RunEntry",
+    "RunRecord",
+    "TraceSummary",
+    "checked_int",
+    "checked_name",
+]
 
 _NAME_LIMIT = 200
 

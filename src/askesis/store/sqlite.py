@@ -43,13 +43,26 @@ def raw_connection(path: Path, *, mode: str, busy_timeout_s: float) -> sqlite3.C
     )
     try:
         settings = ["foreign_keys=ON", "trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0"]
-        settings += ["query_only=ON"] if mode == "ro" else ["journal_mode=WAL", "synchronous=NORMAL"]
+        settings += ["query_only=ON"] if mode == "ro" else ["synchronous=NORMAL"]
         for setting in settings:
             connection.execute(f"PRAGMA {setting}").fetchall()
-    except sqlite3.Error:
+        if mode != "ro":
+            _use_wal(connection, path)
+    except (sqlite3.Error, StoreError):
         connection.close()
         raise
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
+    (journal,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if journal != "wal":  # SQLite stays silent about it
+        raise StoreError(
+            "no write-ahead log can be kept here, as on a network file system",
+            where=str(path),
+            got=f"journal_mode={journal}",
+            next_step="put the store on a local disk",
+        )
 
 
 def connect(path: Path, *, mode: str, busy_timeout_s: float) -> Connection:

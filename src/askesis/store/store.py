@@ -101,8 +101,7 @@ class Store:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
+    def _require_open(self, *, writes: bool) -> None:
         if os.getpid() != self._process or self._connection.closed:
             raise StoreError(
                 "the store is not open in this process",
@@ -111,6 +110,10 @@ class Store:
             )
         if writes and self._lock is None:
             raise StoreError("the store was opened for reading", where=str(self.path), next_step="read_only=False")
+
+    @contextmanager
+    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
+        self._require_open(writes=writes)
         with (
             sqlite.translated(self.path, self._busy_timeout_s),
             sqlite.transaction(self._connection, writes=writes) as connection,
@@ -213,8 +216,7 @@ class Store:
 
     def sync(self) -> None:
         """Make everything stored so far survive a power cut (a killed process never loses anything that was stored)."""
-        with self._transaction(writes=True):
-            pass
+        self._require_open(writes=True)
         with sqlite.translated(self.path, self._busy_timeout_s):
             sqlite.make_durable(self._connection)
 

@@ -1,7 +1,8 @@
 """Canonical bytes of a trace: one byte string per trace, and back.
 
-Layout: ``ASKT``, schema version (uint16), header length (uint32), header (canonical JSON), token ids of the nodes (uint32), log-probabilities
-of the calls (float32). All numbers are little-endian. Times are not part of it: a resumed run writes the bytes that an unbroken one would.
+Layout: ``ASKT``, schema version (uint16), header length (uint32), header (canonical JSON), token ids of the nodes
+(uint32), log-probabilities of the calls (float32). All numbers are little-endian. Times are not part of it: a resumed
+run writes the bytes that an unbroken one would.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ def decode(data: bytes) -> Trace:
 
 
 def from_parts(header: dict[str, Any], tokens: np.ndarray, logprobs: np.ndarray) -> Trace:
-    """Rebuild a trace from :func:`header_of` and its two arrays; the tree is grown anew and compared with the header's."""
+    """Rebuild a trace from :func:`header_of` and its two arrays; the tree is grown anew and compared with the
+    header's.
+    """
     shape = header["nodes"]
     ends = np.cumsum([length for _, length, _, _ in shape])
     nodes = [

@@ -2,14 +2,15 @@
 
 A *call* sends a context and gets sampled tokens back. The tree holds all calls of one session:
 
-* Contexts share prefixes. A call whose context extends a recorded branch continues that branch; one that leaves it half-way forks
-  it; one that shares nothing opens a second root.
-* A sampled run always opens a node of its own below its context, even when another call sampled the same ids: two draws are
-  two draws. So every sampled token has exactly one owner, the call that drew it.
-* The tree is a function of the *set* of calls. Calls carry a key that orders them in time, and a call can only continue what came
-  before it; the order in which they are recorded does not matter.
+* Contexts share prefixes. A call whose context extends a recorded branch continues that branch; one that leaves it
+  half-way forks it; one that shares nothing opens a second root.
+* A sampled run always opens a node of its own below its context, even when another call sampled the same ids: two
+  draws are two draws. So every sampled token has exactly one owner, the call that drew it.
+* The tree is a function of the *set* of calls. Calls carry a key that orders them in time, and a call can only
+  continue what came before it; the order in which they are recorded does not matter.
 
-Concatenating the nodes from a root to the end of a call gives the very ids that the engine was sent and returned. Nothing is tokenised again.
+Concatenating the nodes from a root to the end of a call gives the very ids that the engine was sent and returned.
+Nothing is tokenised again.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class Node:
     tokens: Ids
     call: int | None
     offset: int = 0
-    """Where the run starts within its call's sampled tokens (a run is split when a later context leaves it half-way)."""
+    """Where the run starts within its call's sampled tokens (a run is split when a later context leaves it half-way).
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,7 +112,9 @@ class Branch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trace:
-    """All calls of a session as a tree, with how the session ended. Nodes are in pre-order: a parent precedes its children."""
+    """All calls of a session as a tree, with how the session ended. Nodes are in pre-order: a parent precedes its
+    children.
+    """
 
     nodes: tuple[Node, ...]
     calls: tuple[Call, ...]
@@ -148,7 +152,9 @@ class Trace:
         return max((n.offset, i) for i, n in enumerate(self.nodes) if n.call == key)[1]
 
     def branch(self, node: int, *, seen: set[int] | None = None) -> Branch:
-        """The sequence from the root to the end of ``node``. Nodes in ``seen`` are not owned; the others are added to it."""
+        """The sequence from the root to the end of ``node``. Nodes in ``seen`` are not owned; the others are added to
+        it.
+        """
         calls = {c.key: c for c in self.calls}
         tokens, sampled, owned, logprobs, owner, version = [], [], [], [], [], []
         for index in self.path(node):
@@ -208,7 +214,9 @@ def _common_prefix(a: Ids, b: Ids) -> int:
 
 
 class TraceBuilder:
-    """Collects the calls of a session and grows their tree. Recording in key order costs only the new tokens' matching."""
+    """Collects the calls of a session and grows their tree. Recording in key order costs only the new tokens'
+    matching.
+    """
 
     def __init__(self, calls: Iterable[Call] = ()) -> None:
         self._calls: list[Call] = []
@@ -244,7 +252,9 @@ class TraceBuilder:
         _Run(run, call.sampled, call.key)
 
     def _longest_match(self, context: Ids) -> tuple[_Run, int, int]:
-        """The run, the position in it and the number of ids of ``context`` that match; the first in pre-order among equals."""
+        """The run, the position in it and the number of ids of ``context`` that match; the first in pre-order among
+        equals.
+        """
         best = (self._root, 0, 0)
         stack: list[tuple[_Run, int]] = [(self._root, 0)]
         while stack:

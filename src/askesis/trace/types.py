@@ -116,7 +116,9 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One thing to do. ``payload`` is what the environment needs to set it up; it is never shown to the policy as it is."""
+    """One thing to do. ``payload`` is what the environment needs to set it up; it is never shown to the policy as it
+    is.
+    """
 
     key: str
     """Names the task within its environment, for example ``chain_sum/train/17``."""
@@ -201,8 +203,8 @@ class VerdictStatus(StrEnum):
 class Verdict:
     """One append-only judgement of a trace.
 
-    ``rewards`` maps a name to ``(value, weight)``; the reward of the trace is the weighted sum. Only a verdict with status
-    OK carries rewards; every value must be finite (TraceError), so that no NaN ever reaches an optimiser.
+    ``rewards`` maps a name to ``(value, weight)``; the reward of the trace is the weighted sum. Only a verdict with
+    status OK carries rewards; every value must be finite (TraceError), so that no NaN ever reaches an optimiser.
     """
 
     status: VerdictStatus

@@ -1,7 +1,7 @@
 """Checkpoints that are there whole or not at all.
 
-A checkpoint is written beside its place, made durable, and renamed: a folder ``step-NNNNNN`` that exists is complete. Its manifest
-carries the SHA-256 of every file, which loading checks. Only safetensors and JSON are ever read.
+A checkpoint is written beside its place, made durable, and renamed: a folder ``step-NNNNNN`` that exists is complete.
+Its manifest carries the SHA-256 of every file, which loading checks. Only safetensors and JSON are ever read.
 """
 
 from __future__ import annotations

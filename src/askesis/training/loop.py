@@ -1,8 +1,9 @@
 """The training loop: sample, judge, store, learn, publish; again until done.
 
-A step is a function of the recipe, the weights and the step number: every random stream is named by them, so nothing but weights and optimiser
-state has to be kept. What a step sampled is committed to the store in one transaction; a resumed run takes committed groups
-from the store instead of sampling them again, and so ends in the same weights and the same store.
+A step is a function of the recipe, the weights and the step number: every random stream is named by them, so nothing
+but weights and optimiser state has to be kept. What a step sampled is committed to the store in one transaction; a
+resumed run takes committed groups from the store instead of sampling them again, and so ends in the same weights and
+the same store.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class RunDir:
         """
         if self.identity_file.exists():
             self._check_same(resolved)
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.is_dir() and any(self.path.iterdir()):
             raise RecipeError(
                 "the run's folder holds something else",
                 where=f"run.dir={self.path}",

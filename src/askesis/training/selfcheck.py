@@ -75,8 +75,8 @@ def _masks(samples: Sequence[Sample]) -> CheckResult:
 def _drift(learner: GradientLearner, samples: Sequence[Sample], limit: float) -> CheckResult:
     name = "the learner's log-probabilities are the engine's"
     cause = (
-        "engine and learner compute different models: compare policy.dtype, attention kernels and the sampling temperature; "
-        "raise training.max_drift only if the difference is understood"
+        "engine and learner compute different models: compare policy.dtype, attention kernels and the sampling "
+        "temperature; raise training.max_drift only if the difference is understood"
     )
     if learner.settings.truncated:
         detail = "not comparable: sampling cuts the distribution (top_k, top_p)"

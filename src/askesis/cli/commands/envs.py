@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from askesis.cli import output
+from askesis.environments.protocol import World
 
 __all__ = ["run"]
 
@@ -12,9 +13,9 @@ __all__ = ["run"]
 def run(family: str | None, *, check: bool, json_output: bool) -> int:
     """List worlds and families; describe one family; or hold it to the protocol."""
     from askesis.environments import make_world
-    from askesis.environments.registry import world_names
     from askesis.environments.reasoning.families import FAMILIES
     from askesis.environments.reasoning.levels import load_levels
+    from askesis.environments.registry import world_names
 
     levels = load_levels()
     if family is None:
@@ -42,15 +43,14 @@ def run(family: str | None, *, check: bool, json_output: bool) -> int:
     return 0
 
 
-def _check(world: Any, *, json_output: bool) -> int:
-    from askesis.environments.check import check_environment
+def _check(world: World, *, json_output: bool) -> int:
+    from askesis.environments import check_environment
 
     report = check_environment(world)
-    rows = [(c.name, c.status, c.detail) for c in report.checks]
+    columns = ("check", "outcome", "message")
+    rows = [(r.name, r.outcome.value, r.message) for r in report.results]
     if json_output:
-        output.emit(
-            {"ok": report.ok, "checks": [dict(zip(("check", "status", "detail"), r, strict=True)) for r in rows]}
-        )
+        output.emit({"ok": report.ok, "checks": [dict(zip(columns, row, strict=True)) for row in rows]})
     else:
-        output.table(("check", "status", "detail"), rows)
+        output.table(columns, rows)
     return 0 if report.ok else output.EXIT_FAILED

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from askesis.cli import output
-from askesis.training.reporting import collect, write_report
 from askesis.training.report import headline_json, to_markdown
+from askesis.training.reporting import collect, write_report
 from askesis.training.rundir import find_run
 
 __all__ = ["run"]

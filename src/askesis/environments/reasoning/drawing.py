@@ -93,9 +93,7 @@ class Drawer:
     def draw_many(
         self, family: str, options: Mapping[str, Any], seed: int, split: str, start: int, seconds: float
     ) -> list[tuple[int, int, dict[str, Any]]]:
-        """Task ``start`` and those after it in its block, as many as ``seconds`` allow but one at least; empty if
-        there are none.
-        """
+        """Task ``start`` and, while ``seconds`` last, those after it in its block; empty if there are none."""
         drawn = []
         deadline = time.monotonic() + seconds
         for index in range(start, start - start % BLOCK + BLOCK):

@@ -8,10 +8,9 @@ _OPEN, _CLOSE = "<answer>", "</answer>"
 
 
 def extract_answer(text: str) -> str | None:
-    """The text inside the last ``<answer>…</answer>``, without surrounding white space; None when there is no
-    closed one.
+    """The text inside the last closed ``<answer>…</answer>``, stripped; None when there is none.
 
-    Linear in the length of the text, and it understands nothing but the two tags.
+    Linear in the length of the text; nothing but the two tags is looked at.
     """
     last_close = text.rfind(_CLOSE)
     start = text.rfind(_OPEN, 0, max(last_close, 0))

@@ -61,18 +61,14 @@ def check_family(name: str) -> None:
 
 
 def level_options(family: str, level: str) -> dict[str, object]:
-    """What ``level`` sets for the family: ``nano`` where the built-in policy knows it, else reasoning-gym's
-    defaults.
-    """
+    """What ``level`` sets: for ``nano`` what the built-in policy was trained at, if it knows the family."""
     if level not in ("nano", "default"):
         raise RecipeError("unknown level", where="environment.level", got=level, expected="nano or default")
     return dict(load_levels().get(family, {})) if level == "nano" else {}
 
 
 def resolve_options(family: str, level: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The level's options overridden by ``options``, JSON-ready. RecipeError for one that the family does not have
-    or take.
-    """
+    """The level's options overridden by ``options``, JSON-ready. RecipeError for one that the family does not take."""
     check_family(family)
     merged = {**level_options(family, level), **options}
     config = _config_class(family)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 __all__ = ["IN_PROCESS", "MAX_ANSWER_CHARS", "judge", "screened"]
@@ -68,9 +69,7 @@ _ALLOWED: Mapping[str, re.Pattern[str]] = {
 
 
 def screened(family: str, answer: str) -> str | None:
-    """Why ``answer`` is wrong without asking the family's scorer; None when the scorer may see it. Linear in its
-    length.
-    """
+    """Why ``answer`` is wrong without asking the scorer; None when the scorer may see it. Linear in its length."""
     if len(answer) > MAX_ANSWER_CHARS:
         return f"the answer is longer than {MAX_ANSWER_CHARS} characters"
     allowed = _ALLOWED.get(family)
@@ -90,6 +89,4 @@ def judge(dataset: Any, family: str, answer: str, entry: Mapping[str, Any]) -> f
 
 
 def _close(answer: str, oracle: str) -> bool:
-    from fractions import Fraction
-
     return abs(float(Fraction(answer.replace(",", ""))) - float(oracle)) <= 1e-4

@@ -44,9 +44,7 @@ class ReasoningTasks:
         return None
 
     def task(self, split: str, index: int) -> Task:
-        """Task ``index`` of ``split`` (``train`` or ``held_out``). RecipeError when the family has no question
-        there.
-        """
+        """Task ``index`` of ``train`` or ``held_out``. RecipeError when the family has no question there."""
         self._check_split(split)
         if index < 0:
             raise RecipeError("a task number is negative", where="ReasoningTasks.task", got=index, expected=">= 0")

@@ -5,7 +5,6 @@ Shapes: B questions, T positions, V vocabulary.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,13 +14,13 @@ import reasoning_gym
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 
+from askesis.environments.reasoning.extract import extract_answer
 from askesis.environments.reasoning.levels import load_levels
+from askesis.environments.reasoning.scorers import judge, screened
 from askesis.streams import seed_of
 from askesis.training.pretraining.data import items
 
 __all__ = ["FamilyScore", "evaluate", "sample", "table"]
-
-_ANSWER = re.compile(r"<answer>([^<]*)</answer>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +86,9 @@ def sample(
     return [row[: row.index(end)] if end in row else row for row in rows]
 
 
-def _is_right(dataset: Any, item: Mapping[str, Any], text: str) -> bool:
-    found = _ANSWER.search(text)
-    return found is not None and float(dataset.score_answer(found[1], item)) >= 1.0
+def _is_right(dataset: Any, family: str, item: Mapping[str, Any], text: str) -> bool:
+    answer = extract_answer(text)
+    return answer is not None and screened(family, answer) is None and judge(dataset, family, answer, item) >= 1.0
 
 
 def _score_family(
@@ -130,7 +129,7 @@ def _score_family(
 
     def accuracy(mode: str) -> float:
         texts = tokenizer.batch_decode(replies[mode])
-        return sum(_is_right(dataset, item, text) for item, text in zip(chosen, texts, strict=True)) / size
+        return sum(_is_right(dataset, family, item, text) for item, text in zip(chosen, texts, strict=True)) / size
 
     think = tokenizer.convert_tokens_to_ids("<think>")
     return FamilyScore(

@@ -1,0 +1,250 @@
+"""The training loop, end to end on a tiny model: resumable bit for bit, checked by itself, never stopped by one bad
+session.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from askesis.clock import SystemClock
+from askesis.environments import World
+from askesis.environments.fakes import Fault, FlakyEnvironment, FlakyEvaluator, make_echo_world
+from askesis.errors import AskesisError, CheckpointError, SelfCheckError
+from askesis.recipe import Recipe, Resolved, load_recipe
+from askesis.store import Store
+from askesis.trace import Task, Trace, Verdict, VerdictStatus
+from askesis.training import loop
+from askesis.training.loop import TrainingResult, train
+from askesis.training.preflight import prepare
+from askesis.training.progress import PlainProgress
+from askesis.training.rundir import RunDir
+
+SMALL = [
+    "training.steps=4",
+    "training.lr=1e-3",
+    "training.checkpoint_every=1",
+    "training.max_drift=1e-3",
+    "rollout.groups_per_step=2",
+    "rollout.group_size=3",
+    "sampling.max_tokens=6",
+    "evaluation.num_tasks=4",
+    'environment.instruction=""',
+    "algorithm.options.kl_beta=0.0",
+    "run.threads=1",
+]
+
+
+class ParityEvaluator:
+    """Rewards even token ids: something that even a random model does by halves, so that every step has a gradient."""
+
+    version = "parity/1"
+
+    async def score(self, trace: Trace, task: Task) -> Verdict:
+        tokens = [int(t) for call in trace.calls for t in call.sampled]
+        share = sum(t % 2 == 0 for t in tokens) / len(tokens)
+        return Verdict(
+            status=VerdictStatus.OK, evaluator=self.version, rewards={"even": (share, 1.0)}, completed=share > 0.5
+        )
+
+
+def parity() -> World:
+    world = make_echo_world(turns=2)
+    return World(name="parity", environment=world.environment, evaluator=ParityEvaluator(), tasks=world.tasks)
+
+
+def small(folder: object, run: Path, *more: str) -> Resolved[Recipe]:
+    return load_recipe(None, [*SMALL, f'policy.name="{folder}"', f'run.dir="{run}"', *more])
+
+
+def start(resolved: Resolved[Recipe], world: World | None = None) -> TrainingResult:
+    prepared = prepare(resolved)
+    with Path(os.devnull).open("w") as sink, PlainProgress(sink, clock=SystemClock()) as progress:
+        return train(resolved, prepared.run, world or parity(), progress)
+
+
+def final(run: Path) -> tuple[dict[str, bytes], str]:
+    weights = load_file(run / "model" / "model.safetensors")
+    with Store.open(run / "store.db", read_only=True) as store:
+        assert store.verify(heads=run / "heads.jsonl").ok
+        return {name: t.numpy().tobytes() for name, t in weights.items()}, store.head().root
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    start(small(tiny_folder, run))
+    return run
+
+
+def test_a_run_leaves_what_it_promises(unbroken: Path, tiny_folder: Path) -> None:
+    assert {"run.json", "state.json", "store.db", "heads.jsonl", "checkpoints", "model"} <= {
+        p.name for p in unbroken.iterdir()
+    }
+    with Store.open(unbroken / "store.db", read_only=True) as store:
+        (entry,) = store.runs()
+        assert entry.status == "finished"
+        metrics = store.metrics(entry.record.run_id)
+        assert [step for step, _ in metrics["reward_mean"]] == [1, 2, 3, 4]
+        drift = [value for _, value in metrics["drift"]]
+        assert all(value is not None and value < 1e-4 for value in drift)
+        groups = list(store.groups(entry.record.run_id, purpose="train"))
+        assert len(groups) == 8 and all(len(g.members) == 3 for g in groups)
+        assert set(store.consumed(entry.record.run_id).values()) == {0, 1, 2, 3}
+        assert [m.policy_version for g in groups for m in g.members] == [v for v in range(4) for _ in range(6)]
+    assert final(unbroken)[0] != {
+        n: t.numpy().tobytes() for n, t in load_file(tiny_folder / "model.safetensors").items()
+    }
+
+
+def test_the_same_recipe_gives_the_same_run(unbroken: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    start(small(tiny_folder, tmp_path / "run"))
+    assert final(tmp_path / "run") == final(unbroken)
+
+
+class Interrupted(BaseException):
+    """Stands for the process's end: nothing may catch it."""
+
+
+@pytest.mark.parametrize("place", ["_checkpoint", "_record", "_samples", "_self_check"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_run_that_stops_anywhere_resumes_to_the_same_end(
+    place: str, times: int, unbroken: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    original = getattr(loop._Trainer, place)
+    calls = 0
+
+    def stop(self: object, *args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == times:
+            raise Interrupted
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(loop._Trainer, place, stop)
+    if place == "_self_check" and times > 1:
+        start(small(tiny_folder, run))  # it is checked once only
+    else:
+        with pytest.raises(Interrupted):
+            start(small(tiny_folder, run))
+        start(small(tiny_folder, run))
+    assert final(run) == final(unbroken)
+
+
+def _child(folder: str, run: str) -> None:
+    torch.set_num_threads(1)
+    start(small(folder, Path(run)))
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_it_ends_the_same(unbroken: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """kill -9 during sampling, update, checkpoint or store write. Children are forked, so that no time goes into
+    imports.
+    """
+    fork = multiprocessing.get_context("fork")
+    dice = random.Random(7)
+
+    def run_child(run: Path, limit_s: float | None) -> bool:
+        child = fork.Process(target=_child, args=(str(tiny_folder), str(run)))
+        child.start()
+        child.join(limit_s)
+        if child.is_alive():
+            os.kill(child.pid or 0, signal.SIGKILL)
+            child.join()
+            return False
+        assert child.exitcode == 0
+        return True
+
+    began = time.monotonic()
+    assert run_child(tmp_path / "timed", None)
+    whole_s = time.monotonic() - began
+    kills = 0
+    for number in range(40):
+        run = tmp_path / f"run{number}"
+        while kills < 20 and not run_child(run, dice.uniform(0.02, whole_s)):
+            kills += 1
+        assert run_child(run, None)
+        assert final(run) == final(unbroken)
+        if kills == 20:
+            return
+    raise AssertionError(f"only {kills} of 20 kills struck")
+
+
+def test_a_finished_run_trains_no_more(unbroken: Path, tiny_folder: Path) -> None:
+    before = final(unbroken)
+    start(small(tiny_folder, unbroken))
+    assert final(unbroken) == before
+
+
+def flaky(world: World, rates: dict[Fault, float]) -> World:
+    return World(
+        name=world.name,
+        environment=FlakyEnvironment(world.environment, rates, seed=1),
+        evaluator=FlakyEvaluator(world.evaluator, rates, seed=2),
+        tasks=world.tasks,
+    )
+
+
+def test_bad_sessions_are_counted_and_the_run_goes_on(tiny_folder: Path, tmp_path: Path) -> None:
+    resolved = small(tiny_folder, tmp_path / "run", "rollout.call_timeout_s=0.2", "rollout.group_size=6")
+    rates = {Fault.HANG: 0.08, Fault.RAISE: 0.08, Fault.GARBAGE: 0.08, Fault.NAN: 0.08, Fault.CRASH_CLOSE: 0.08}
+    start(resolved, flaky(parity(), rates))
+    with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
+        (entry,) = store.runs()
+        run_id = entry.record.run_id
+        members = [m for g in store.groups(run_id) for m in g.members]
+        failed = [m for m in members if m.verdict.reward is None]
+        assert 3 < len(failed) < len(members) / 2
+        assert all(m.verdict.error is not None and m.verdict.error.message for m in failed)
+        assert len({m.verdict.error.kind for m in failed if m.verdict.error}) >= 3
+        assert sum(value or 0 for _, value in store.metrics(run_id)["failures"]) > 0
+
+
+def test_when_every_session_fails_the_run_says_why(tiny_folder: Path, tmp_path: Path) -> None:
+    resolved = small(tiny_folder, tmp_path / "run")
+    with pytest.raises(AskesisError, match="every session failed") as caught:
+        start(resolved, flaky(parity(), {Fault.RAISE: 1.0}))
+    assert "environment/RuntimeError" in str(caught.value.got)
+    assert RunDir(tmp_path / "run").state()["status"] == "failed"
+
+
+def test_a_prompt_longer_than_the_context_is_said_at_once(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(AskesisError, match="every session failed") as caught:
+        start(small(tiny_folder, tmp_path / "run", "sampling.max_context=12"))
+    assert "context_overflow" in str(caught.value.got)
+
+
+def test_drift_stops_the_run(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = small(tiny_folder, tmp_path / "run", "training.max_drift=1e-12")
+    with pytest.raises(SelfCheckError, match="log-probabilities"):
+        start(resolved)
+
+
+def test_a_store_that_does_not_belong_to_the_checkpoint_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    start(small(tiny_folder, run))
+    (run / "store.db").unlink()
+    with pytest.raises(CheckpointError, match="older than the checkpoint"):
+        start(small(tiny_folder, run))
+
+
+@pytest.mark.parametrize("name", ["reinforce", "rloo", "grpo", "dr_grpo"])
+def test_every_preset_trains(name: str, tiny_folder: Path, tmp_path: Path) -> None:
+    more = ["training.steps=2", f"algorithm.name={name}", "algorithm.options.kl_beta=0.02", "evaluation.every=1"]
+    result = start(small(tiny_folder, tmp_path / "run", *more))
+    assert result.after is not None and result.after.n == 4
+
+
+def test_tensorboard_files_are_written(tiny_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    start(small(tiny_folder, tmp_path / "run", "training.tensorboard=true", "training.steps=2"))
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))

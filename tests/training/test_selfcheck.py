@@ -1,0 +1,78 @@
+"""Self-checks pass on a sound run and name the cause when something is off."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from askesis.algorithms import build
+from askesis.engines import Request, Sampling
+from askesis.engines.embedded import EmbeddedEngine, sample_batch
+from askesis.errors import SelfCheckError
+from askesis.learners import GradientLearner, LearnerSettings, Sample
+from askesis.policy.loading import Policy, load_policy
+from askesis.trace import Call, StopReason, TraceBuilder
+from askesis.training.selfcheck import require, run_checks
+
+
+def sampled(policy: Policy) -> list[Sample]:
+    requests = [
+        Request(prefix=(5, 6), sampling=Sampling(max_tokens=4 + i % 5), stop_ids=(257,), seed=i) for i in range(12)
+    ]
+    return [
+        Sample(
+            trace_id=str(i),
+            trace=TraceBuilder([Call(key=0, context=r.prefix, sampled=d.tokens, logprobs=d.logprobs)]).finish(
+                StopReason.TERMINATED
+            ),
+            reward=float(i % 3),
+            group=i // 4,
+        )
+        for i, (r, d) in enumerate(zip(requests, sample_batch(policy, requests), strict=True))
+    ]
+
+
+def learner(policy: Policy, **changes: object) -> GradientLearner:
+    settings = LearnerSettings(**{"lr": 1e-3, **changes})  # type: ignore[arg-type]
+    return GradientLearner(policy, build("grpo", {"kl_beta": 0.0}), settings)
+
+
+def failed(engine: EmbeddedEngine, agent: GradientLearner, samples: list[Sample]) -> list[str]:
+    return [r.name for r in run_checks(engine, agent, samples, max_drift=1e-3) if not r.passed]
+
+
+def test_a_sound_run_passes_and_nothing_changes(tiny: Policy) -> None:
+    agent, engine, samples = learner(tiny), EmbeddedEngine(tiny), sampled(tiny)
+    before = engine.weights_hash()
+    results = run_checks(engine, agent, samples, max_drift=1e-3)
+    assert [r.passed for r in results] == [True] * 4
+    assert all(r.detail and r.cause for r in results)
+    require(results, step=0)
+    assert engine.weights_hash() == before
+
+
+def test_other_weights_in_the_engine_are_found(tiny: Policy, tiny_folder: object) -> None:
+    other = load_policy(str(tiny_folder), device="cpu")
+    with torch.no_grad():
+        other.trainable()[0][1].add_(1e-3)
+    assert failed(EmbeddedEngine(other), learner(tiny), sampled(tiny)) == ["the sampler's weights are the trainer's"]
+    engine = EmbeddedEngine(tiny)
+    engine.publish(5)
+    assert failed(engine, learner(tiny), sampled(tiny)) == ["the sampler's weights are the trainer's"]
+
+
+def test_a_wrong_temperature_is_found_as_drift(tiny: Policy) -> None:
+    samples = sampled(tiny)
+    names = failed(EmbeddedEngine(tiny), learner(tiny, temperature=0.5), samples)
+    assert names == ["the learner's log-probabilities are the engine's"]
+    results = run_checks(EmbeddedEngine(tiny), learner(tiny, temperature=0.5), samples, max_drift=1e-3)
+    with pytest.raises(SelfCheckError, match="log-probabilities") as caught:
+        require(results, step=7)
+    assert caught.value.where == "step 7" and "temperature" in str(caught.value.next_step)
+
+
+def test_truncated_sampling_is_not_compared(tiny: Policy) -> None:
+    results = run_checks(
+        EmbeddedEngine(tiny), learner(tiny, temperature=0.5, truncated=True), sampled(tiny), max_drift=1e-3
+    )
+    assert all(r.passed for r in results) and any("not comparable" in r.detail for r in results)
