@@ -92,12 +92,25 @@ def resolve(schema: type[R], path: Path | None, overrides: Sequence[str] = ()) -
         recipe = schema.model_validate(document)
     except ValidationError as error:
         raise _explain(schema, error, origins) from error
-    defaults = dict(_flatten(schema().model_dump()))
+    defaults = _defaults(schema)
     rows = tuple(
         Row(key=key, value=value, default=defaults.get(key), origin=origins.get(key, "default"))
         for key, value in _flatten(recipe.model_dump())
     )
     return Resolved(recipe=recipe, rows=rows, name=path.stem if path else "recipe")
+
+
+def _defaults(schema: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """Default of each dotted key; None for a key that has none and must be given."""
+    found: dict[str, Any] = {}
+    for name, field in schema.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found |= _defaults(inner, f"{prefix}{name}.")
+        else:
+            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            found |= dict(_flatten({f"{prefix}{name}": default}))
+    return found
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -198,11 +211,12 @@ def _explain(schema: type[BaseModel], error: ValidationError, origins: Mapping[s
 def _suggest(schema: type[BaseModel], loc: Sequence[str]) -> str:
     model: type[BaseModel] = schema
     for part in loc[:-1]:
-        model = cast("type[BaseModel]", model.model_fields[part].annotation)  # keys are unknown only inside sections
+        # A key can be unknown only inside a section.
+        model = cast("type[BaseModel]", model.model_fields[part].annotation)
     prefix = "".join(f"{part}." for part in loc[:-1])
     near = did_you_mean(loc[-1], model.model_fields)
     if near is None:
-        everywhere = [key for key, _ in _flatten(schema().model_dump())]
+        everywhere = list(_defaults(schema))
         same_name = [key for key in everywhere if key.rpartition(".")[2] == loc[-1]]
         near = f"did you mean {same_name[0]!r}?" if same_name else did_you_mean(".".join(loc), everywhere)
         return near or "one of " + ", ".join(f"{prefix}{name}" for name in model.model_fields)

@@ -21,6 +21,7 @@ __all__ = ["SCHEMA_VERSION", "decode", "encode", "from_parts", "header_of"]
 
 SCHEMA_VERSION = 1
 _MAGIC = b"ASKT"
+_WHERE = "trace bytes"
 _FIXED = struct.Struct("<4sHI")
 
 
@@ -83,9 +84,9 @@ def decode(data: bytes) -> Trace:
         logprobs = np.frombuffer(data, "<f4", num_logprobs, start + 4 * num_tokens)
         trace = from_parts(header, tokens, logprobs)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        if isinstance(error, TraceError):
+        if isinstance(error, TraceError) and error.where == _WHERE:
             raise
-        raise _broken("the header is malformed", got=repr(error)) from error
+        raise _broken("the header is malformed", got=str(error)) from error
     if encode(trace) != data:
         raise _broken("the bytes are not in canonical form", got=f"{len(data)} bytes")
     return trace
@@ -143,7 +144,7 @@ def _call(record: dict[str, Any], nodes: list[Node], logprobs: np.ndarray) -> Ca
 def _broken(what: str, *, got: object) -> TraceError:
     return TraceError(
         what,
-        where="trace bytes",
+        where=_WHERE,
         got=got,
         expected=f"canonical trace bytes of schema version {SCHEMA_VERSION}",
         next_step="the data was altered or cut, or a newer askesis wrote it; run `askesis store verify`",

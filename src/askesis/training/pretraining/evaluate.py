@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import reasoning_gym
@@ -25,9 +26,10 @@ __all__ = ["FamilyScore", "evaluate", "sample", "table"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyScore:
-    """Shares of held-out questions answered right (the family's own scorer gives 1.0), and what the answers look like.
+    """Shares of held-out questions answered right (the family's scorer gives 1.0), and what the replies look like.
 
-    ``constant`` is the share that the best single answer, chosen with hindsight, would get.
+    ``direct`` and ``think`` force the first token and are greedy; ``sampled`` is temperature 1. ``constant`` is what
+    the best single answer, chosen with hindsight, would get. ``think_tokens`` is the mean length of a reply by steps.
     """
 
     family: str
@@ -91,6 +93,25 @@ def _is_right(dataset: Any, family: str, item: Mapping[str, Any], text: str) -> 
     return answer is not None and screened(family, answer) is None and judge(dataset, family, answer, item) >= 1.0
 
 
+def _replies(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]], limit: int, seed: int
+) -> dict[str, list[list[int]]]:
+    """Reply tokens for each way of answering; a forced first token counts as part of the reply."""
+    rng = torch.Generator().manual_seed(seed)
+    replies = {}
+    for mode, first in {"direct": "<answer>", "think": "<think>", "greedy": "", "sampled": ""}.items():
+        forced = tokenizer.encode(first, add_special_tokens=False)
+        rows = sample(
+            model,
+            [prompt + forced for prompt in prompts],
+            end=tokenizer.eos_token_id,
+            max_new_tokens=limit,
+            rng=rng if mode == "sampled" else None,
+        )
+        replies[mode] = [forced + row for row in rows]
+    return replies
+
+
 def _score_family(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -100,8 +121,7 @@ def _score_family(
     seed: int,
     max_new_tokens: int,
 ) -> FamilyScore:
-    source = items(family, "held_out", seed)
-    chosen = [next(source) for _ in range(size)]
+    chosen = list(islice(items(family, "held_out", seed), size))
     dataset = reasoning_gym.create_dataset(family, size=1, seed=0, **load_levels()[family])
     prompts = [
         tokenizer.apply_chat_template(
@@ -109,37 +129,21 @@ def _score_family(
         )
         for item in chosen
     ]
-    rng = torch.Generator().manual_seed(seed_of(seed, family, "sample"))
-    replies: dict[str, list[list[int]]] = {}
-    for mode, tag, source_rng in (
-        ("direct", "<answer>", None),
-        ("think", "<think>", None),
-        ("greedy", "", None),
-        ("sampled", "", rng),
-    ):
-        forced = tokenizer.encode(tag, add_special_tokens=False)
-        rows = sample(
-            model,
-            [prompt + forced for prompt in prompts],
-            end=tokenizer.eos_token_id,
-            max_new_tokens=max_new_tokens,
-            rng=source_rng,
+    replies = _replies(model, tokenizer, prompts, max_new_tokens, seed_of(seed, family, "sample"))
+    right = {
+        mode: sum(
+            _is_right(dataset, family, item, text)
+            for item, text in zip(chosen, tokenizer.batch_decode(rows), strict=True)
         )
-        replies[mode] = [forced + row for row in rows]
-
-    def accuracy(mode: str) -> float:
-        texts = tokenizer.batch_decode(replies[mode])
-        return sum(_is_right(dataset, family, item, text) for item, text in zip(chosen, texts, strict=True)) / size
-
+        / size
+        for mode, rows in replies.items()
+    }
     think = tokenizer.convert_tokens_to_ids("<think>")
     return FamilyScore(
         family=family,
         items=size,
         constant=Counter(item["answer"] for item in chosen).most_common(1)[0][1] / size,
-        direct=accuracy("direct"),
-        think=accuracy("think"),
-        greedy=accuracy("greedy"),
-        sampled=accuracy("sampled"),
+        **right,
         think_share=sum(row[:1] == [think] for row in replies["sampled"]) / size,
         think_tokens=sum(len(row) + 1 for row in replies["think"]) / size,
         prompt_tokens=sum(len(prompt) for prompt in prompts) / size,

@@ -1,0 +1,52 @@
+"""Group names and seeds; metrics of a step."""
+
+from __future__ import annotations
+
+import pytest
+
+from askesis.environments.fakes import make_echo_world
+from askesis.environments.play import trace_of
+from askesis.errors import AskesisError
+from askesis.store import Group, Member
+from askesis.trace import Failure, FailureOrigin, Verdict, VerdictStatus
+from askesis.training.groups import group_specs, refuse_total_failure, rollout_metrics
+
+WORLD = make_echo_world()
+TASK = WORLD.tasks.task("train", 0)
+FAILURE = Failure(origin=FailureOrigin.TOOL, kind="timeout", message="too slow")
+
+
+def member(index: int, reward: float | None, completed: bool = False) -> Member:
+    if reward is None:
+        verdict = Verdict(status=VerdictStatus.ERROR, evaluator="e", error=FAILURE)
+    else:
+        verdict = Verdict(status=VerdictStatus.OK, evaluator="e", rewards={"r": (reward, 1.0)}, completed=completed)
+    return Member(member_index=index, seed=0, trace=trace_of(TASK, ["ab"]), verdict=verdict)
+
+
+def group(*members: Member) -> Group:
+    return Group(group_id="g", run_id="r", purpose="train", step=0, task=TASK, members=members)
+
+
+def test_specs_are_named_by_place_and_seeded_apart() -> None:
+    tasks = [WORLD.tasks.task("train", i) for i in range(3)]
+    specs = group_specs("r", "train", 12, tasks, 4, seed=1)
+    assert [s.group_id for s in specs] == ["r/train/000012/0000", "r/train/000012/0001", "r/train/000012/0002"]
+    others = group_specs("r", "train", 13, tasks, 4, seed=1) + group_specs("r", "evaluation", 12, tasks, 4, seed=1)
+    assert len({s.seed for s in specs + others}) == 9
+
+
+def test_failed_sessions_enter_no_mean() -> None:
+    metrics = rollout_metrics([group(member(0, 1.0, True), member(1, 0.0), member(2, None))])
+    assert metrics["reward_mean"] == metrics["accuracy"] == 0.5
+    assert metrics["failures"] == 1.0
+    nothing = rollout_metrics([group(member(0, None))])
+    assert nothing["reward_mean"] is None and nothing["accuracy"] is None
+
+
+def test_only_total_failure_stops_a_run() -> None:
+    refuse_total_failure([], "train", 0)
+    refuse_total_failure([group(member(0, 0.0), member(1, None))], "train", 0)
+    with pytest.raises(AskesisError, match="every session failed") as caught:
+        refuse_total_failure([group(member(0, None), member(1, None))], "train", 3)
+    assert "2 x tool/timeout" in str(caught.value.got) and caught.value.next_step == "too slow"

@@ -1,0 +1,45 @@
+"""Parts built from a recipe."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from askesis.errors import RecipeError
+from askesis.policy.loading import Policy
+from askesis.recipe import Recipe, load_recipe
+from askesis.training.pieces import make_algorithm, make_learner, set_threads, training_sampling
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe(None, list(overrides)).recipe
+
+
+def test_dr_grpo_divides_by_the_longest_answer_unless_told_otherwise() -> None:
+    assert make_algorithm(recipe("algorithm.name=dr_grpo", "sampling.max_tokens=77")).norm_length == 77
+    assert make_algorithm(recipe("algorithm.name=dr_grpo", "algorithm.options.norm_length=5")).norm_length == 5
+
+
+@pytest.mark.parametrize("name", ["reinforce", "rloo"])
+def test_several_updates_need_importance_weights(name: str) -> None:
+    with pytest.raises(RecipeError, match="importance"):
+        make_algorithm(recipe(f"algorithm.name={name}", "training.updates_per_step=2"))
+    options = ["algorithm.options.importance_weighted=true", "training.updates_per_step=2"]
+    assert make_algorithm(recipe(f"algorithm.name={name}", *options)).name == name
+    assert make_algorithm(recipe("algorithm.name=grpo", "training.updates_per_step=2")).name == "grpo"
+
+
+def test_the_learner_scores_under_the_sampling_distribution(tiny: Policy) -> None:
+    learner = make_learner(recipe("sampling.temperature=0.7", "sampling.top_k=5"), tiny)
+    assert learner.settings.temperature == 0.7 and learner.settings.truncated
+    assert training_sampling(recipe("sampling.top_p=0.9")).truncates
+    assert not make_learner(recipe(), tiny).settings.truncated
+
+
+def test_threads() -> None:
+    before = torch.get_num_threads()
+    set_threads(0)
+    assert torch.get_num_threads() == before
+    set_threads(1)
+    assert torch.get_num_threads() == 1
+    set_threads(before)
