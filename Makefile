@@ -19,22 +19,19 @@ demo: setup
 	$(BIN)/askesis train recipes/quickstart.toml
 
 lint: setup
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 claims: setup
-	$(BIN)/python -m pytest -m "slow"
-	for seed in 0 1 2; do \
-	  $(BIN)/askesis train recipes/quickstart.toml run.seed=$$seed --json || exit 1; \
-	done
+	$(BIN)/python -m benchmarks.quickstart --json
 
 bench: setup
-	@echo "no benchmark exists yet: see CHANGELOG.md" && exit 1
+	$(BIN)/python -m benchmarks.sampling --json
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[docs]'

@@ -1,0 +1,58 @@
+"""What the documentation shows really runs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from askesis.recipe import load_recipe
+from askesis.training.preflight import open_world
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for number, text in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)):
+            found.append((f"{page.name}-{number}", text))
+    return found
+
+
+@pytest.mark.parametrize(("name", "code"), blocks("python"), ids=lambda value: value if len(value) < 40 else "")
+def test_python_blocks_run(name: str, code: str) -> None:
+    namespace: dict[str, object] = {"__name__": name}
+    exec(code, namespace)
+    assert len(namespace) > 2
+
+
+@pytest.mark.parametrize(("name", "text"), blocks("toml"), ids=lambda value: value if len(value) < 40 else "")
+def test_toml_blocks_are_recipes(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    assert load_recipe(path).recipe.algorithm.options == tomllib.loads(text)["algorithm"]["options"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.name)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    if path.name == "nano.toml":
+        from askesis.training.pretraining.recipe import PretrainRecipe, load_pretrain_recipe
+
+        assert isinstance(load_pretrain_recipe(path), PretrainRecipe)
+        return
+    assert open_world(load_recipe(path).recipe).tasks.task("train", 0).payload["question"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_named_files_exist(page: Path) -> None:
+    text = page.read_text()
+    targets = [t for t in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in t]
+    targets += re.findall(r"`((?:tests|docs|recipes|benchmarks)/[\w./-]+)`", text)
+    assert [t for t in targets if not ((page.parent / t).exists() or (ROOT / t).exists())] == []
+    commands = set(re.findall(r"^askesis (\w+)", text, re.MULTILINE)) | set(re.findall(r"`askesis (\w+)", text))
+    known = {"doctor", "pretrain", "train", "evaluate", "chat", "runs", "show", "report", "envs", "algorithms", "store"}
+    assert commands <= known
