@@ -55,6 +55,15 @@ def test_groups_are_chosen_by_run_purpose_and_step(store: Store, group: Make, ru
     assert list(store.groups("nobody")) == []
 
 
+def test_groups_are_stored_together_or_not_at_all(store: Store, group: Make) -> None:
+    store.add_run(RunRecord(run_id="S", recipe_hash="x", recipe={}, seed=1, versions={}))
+    with pytest.raises(StoreError):
+        store.append_groups([group(1), group(2), group(3, run_id="nowhere")])
+    assert store.group("R/train/000001/000") is None and store.steps("R", "train") == []
+    store.append_groups([group(3), group(1), group(2, run_id="S"), group(4, purpose="evaluation")])
+    assert (store.steps("R", "train"), store.steps("R", "evaluation"), store.steps("S", "train")) == ([1, 3], [4], [2])
+
+
 def test_writing_while_listing(store: Store, group: Make) -> None:
     for number in range(3):
         store.append_group(group(number))

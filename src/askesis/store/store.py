@@ -169,6 +169,12 @@ class Store:
             if group is not None:
                 yield group
 
+    def steps(self, run_id: str, purpose: str) -> list[int]:
+        """The steps that have groups of this purpose, ascending; reads no trace."""
+        query = select(groups.c.step).where(groups.c.run_id == run_id, groups.c.purpose == purpose)
+        with self._transaction(writes=False) as connection:
+            return sorted(connection.scalars(query.distinct()))
+
     def append_verdict(self, trace_id: str, verdict: Verdict) -> int:
         """Add a later verdict; it replaces none, but the latest counts. Equal to the latest: nothing is added.
 

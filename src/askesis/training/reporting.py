@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,21 +142,18 @@ def _failed(store: Store, run_id: str) -> Iterator[tuple[str, str, str]]:
 def _samples(store: Store, run: RunDir, run_id: str) -> Iterator[SampleGroup]:
     """Held-out tasks before and after, those first where the outcome changed; then groups of the last training step."""
     show = _TokenReader(run)
-    steps = [g.step for g in store.groups(run_id, purpose="evaluation")]
-    if steps and min(steps) < max(steps):
-        by_task: dict[str, dict[int, Group]] = defaultdict(dict)
-        for step in (min(steps), max(steps)):
-            for group in store.groups(run_id, purpose="evaluation", step=step):
-                by_task[group.task.key][step] = group
-        pairs = [(g[min(steps)], g[max(steps)]) for g in by_task.values() if len(g) == 2]
+    steps = store.steps(run_id, "evaluation")
+    if len(steps) > 1:
+        first = {g.task.key: g for g in store.groups(run_id, purpose="evaluation", step=steps[0])}
+        last = {g.task.key: g for g in store.groups(run_id, purpose="evaluation", step=steps[-1])}
+        pairs = [(first[key], last[key]) for key in first if key in last]
         pairs.sort(key=lambda pair: pair[0].members[0].verdict.completed == pair[1].members[0].verdict.completed)
         for before, after in pairs[:_PAIRS]:
             members = [show.member("before", before.members[0]), show.member("after", after.members[0])]
             yield _sample_group(before, members, f"held out: {before.task.key}")
-    trained = [g.step for g in store.groups(run_id, purpose="train")]
+    trained = store.steps(run_id, "train")
     if trained:
-        last = list(store.groups(run_id, purpose="train", step=max(trained)))
-        for group in last[:_TRAINING_GROUPS]:
+        for group in islice(store.groups(run_id, purpose="train", step=trained[-1]), _TRAINING_GROUPS):
             chosen = group.members[:_TRAINING_MEMBERS]
             members = [show.member(f"answer {m.member_index + 1}", m) for m in chosen]
             yield _sample_group(group, members, f"training, step {group.step + 1}: {group.task.key}")
