@@ -34,7 +34,7 @@ async def broken() -> None:
 
 
 def test_a_result_comes_through() -> None:
-    assert VirtualClock().run(guarded(value(), TOOL, timeout_s=1, what="x")) == 3
+    assert VirtualClock().run(guarded(value, TOOL, timeout_s=1, what="x")) == 3
 
 
 @pytest.mark.parametrize("call", [hang, stubborn])
@@ -43,7 +43,7 @@ def test_a_hang_ends_at_its_deadline_even_if_it_ignores_cancellation(call: objec
 
     async def main() -> float:
         with pytest.raises(SessionFailed) as caught:
-            await guarded(call(), TOOL, timeout_s=5, what="the tool")  # type: ignore[operator]
+            await guarded(call, TOOL, timeout_s=5, what="the tool")  # type: ignore[arg-type]
         assert caught.value.failure.kind == "timeout" and caught.value.failure.origin is TOOL
         assert "the tool" in caught.value.failure.message
         return clock.now()
@@ -53,7 +53,7 @@ def test_a_hang_ends_at_its_deadline_even_if_it_ignores_cancellation(call: objec
 
 def test_an_exception_keeps_type_text_and_traceback() -> None:
     with pytest.raises(SessionFailed) as caught:
-        asyncio.run(guarded(broken(), TOOL, timeout_s=1, what="x"))
+        asyncio.run(guarded(broken, TOOL, timeout_s=1, what="x"))
     failure = caught.value.failure
     assert failure.kind == "KeyError" and "nothing here" in failure.message and "in broken" in failure.traceback
 
@@ -68,7 +68,7 @@ def test_cancelling_the_caller_cancels_the_call() -> None:
             ended.append(True)
 
     async def main() -> None:
-        task = asyncio.create_task(guarded(watched(), TOOL, timeout_s=1e7, what="x"))
+        task = asyncio.create_task(guarded(watched, TOOL, timeout_s=1e7, what="x"))
         await asyncio.sleep(1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -77,6 +77,27 @@ def test_cancelling_the_caller_cancels_the_call() -> None:
 
     VirtualClock().run(main())
     assert ended == [True]
+
+
+def raises_at_once() -> object:
+    raise ValueError("not even async")
+
+
+def returns_no_awaitable() -> object:
+    return 3
+
+
+async def leaves() -> None:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"), [(raises_at_once, "ValueError"), (returns_no_awaitable, "TypeError"), (leaves, "RuntimeError")]
+)
+def test_code_that_is_not_async_or_leaves_is_a_failure_too(call: object, kind: str) -> None:
+    with pytest.raises(SessionFailed) as caught:
+        asyncio.run(guarded(call, TOOL, timeout_s=1, what="x"))  # type: ignore[arg-type]
+    assert caught.value.failure.kind == kind and caught.value.failure.origin is TOOL
 
 
 def test_texts_are_bounded_and_storable() -> None:

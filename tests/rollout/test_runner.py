@@ -83,8 +83,8 @@ def test_missing_members(tiny: Policy) -> None:
     groups = run(tiny, flaky(0.3), num_groups=6)
     for group in groups:
         judged = [m for m in group.members if m.verdict.reward is not None]
-        assert len(usable_members(group, "use_rest")) == (len(judged) if len(judged) >= 2 else 0)
-        assert len(usable_members(group, "drop_group")) == (4 if len(judged) == 4 else 0)
+        assert len(usable_members(group, "use_rest", size=4)) == (len(judged) if len(judged) >= 2 else 0)
+        assert len(usable_members(group, "drop_group", size=4)) == (4 if len(judged) == 4 else 0)
     retried = run(tiny, flaky(0.3), num_groups=6, settings=RolloutSettings(call_timeout_s=2.0, missing_members="retry"))
     extra = sum(len(g.members) for g in retried) - 24
     assert extra == sum(m.verdict.reward is None for g in groups for m in g.members)
@@ -95,12 +95,13 @@ def test_missing_members(tiny: Policy) -> None:
 def test_total_failure_is_still_a_result(tiny: Policy, fault: Fault) -> None:
     groups = run(tiny, flaky(1.0, fault))
     assert all(m.verdict.reward is None for g in groups for m in g.members)
-    assert all(usable_members(g, "use_rest") == () for g in groups)
+    assert all(usable_members(g, "use_rest", size=4) == () for g in groups)
 
 
 def test_a_single_member_group_keeps_its_member(tiny: Policy) -> None:
     (group,) = run(tiny, make_echo_world(), num_groups=1, size=1)
-    assert len(usable_members(group, "use_rest")) == 1
+    assert len(usable_members(group, "use_rest", size=1)) == 1
+    assert usable_members(group, "use_rest", size=2) == ()
 
 
 def test_cancelling_a_rollout_closes_every_session(tiny: Policy) -> None:

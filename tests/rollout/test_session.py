@@ -145,6 +145,33 @@ class NoVerdict:
         return 0.0
 
 
+class BadEvidence:
+    version = "evidence/1"
+
+    async def score(self, trace: object, task: object) -> Verdict:
+        return Verdict(
+            status=VerdictStatus.OK, evaluator="e/1", rewards={"x": (1.0, 1.0)}, evidence={"score": math.nan}
+        )
+
+
+class NotAsync:
+    version = "sync/1"
+
+    def score(self, trace: object, task: object) -> Verdict:
+        raise ValueError("not even async")
+
+
+class SyncClose(EchoEnvironment):
+    def close(self, session: Session) -> None:  # type: ignore[override]
+        return None
+
+
+def test_a_close_that_is_not_async_is_noted_and_the_episode_counts(tiny: Policy) -> None:
+    outcome, _ = play(tiny, altered(make_echo_world(), environment=SyncClose()))
+    assert outcome.verdict.status is VerdictStatus.OK
+    assert any(e.get("event") == "close_failed" for e in outcome.trace.events)
+
+
 class Strange(EchoEnvironment):
     async def step(self, session: Session, acts: Mapping[str, Message]) -> Turn | Done:
         return {"reward": 1.0}  # type: ignore[return-value]
@@ -155,7 +182,7 @@ def test_contract_breaches_are_failures(tiny: Policy) -> None:
     for environment in (TwoSeats(), Strange()):
         outcome, _ = play(tiny, altered(world, environment=environment))
         assert outcome.verdict.error is not None and outcome.verdict.error.origin is FailureOrigin.ENVIRONMENT
-    for evaluator in (NanEvaluator(), NoVerdict()):
+    for evaluator in (NanEvaluator(), NoVerdict(), BadEvidence(), NotAsync()):
         outcome, _ = play(tiny, altered(world, evaluator=evaluator))
         assert outcome.verdict.error is not None and outcome.verdict.error.origin is FailureOrigin.EVALUATOR
         assert outcome.verdict.reward is None

@@ -70,3 +70,8 @@ def test_what_is_not_a_finite_number_is_no_reward(bad: object) -> None:
         verdict(a=(bad, 1.0))  # type: ignore[arg-type]
     with pytest.raises(TraceError, match="finite"):
         verdict(a=(1.0, bad))  # type: ignore[arg-type]
+
+
+def test_rewards_that_overflow_are_refused() -> None:
+    with pytest.raises(TraceError, match="add up"):
+        verdict(a=(1e308, 1.0), b=(1e308, 1.0))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
 from askesis.environments import make_world
 from askesis.environments.play import trace_of
+from askesis.evaluation import Interval
 from askesis.recipe import load_recipe
 from askesis.store import Group, Member
 from askesis.trace import Failure, FailureOrigin, Task, Verdict, VerdictStatus
-from askesis.training.evaluating import evaluate_policy, evaluation_sampling, summarise
+from askesis.training.evaluating import evaluate_policy, evaluation_of, evaluation_sampling, summarise
+from askesis.training.report import Estimate, Evaluation
 
 
 def group(index: int, answer: str, *outcomes: bool | None, text: str = "<think>x</think>") -> Group:
@@ -75,3 +79,15 @@ def test_a_policy_is_measured_without_a_run(tiny_folder: Path) -> None:
     first = asyncio.run(evaluate_policy(recipe, world))
     assert first.n == 6 and first == asyncio.run(evaluate_policy(recipe, world))
     assert evaluation_sampling(recipe).temperature == 0 and evaluation_sampling(recipe).max_tokens == 5
+
+
+def test_evaluations_survive_json() -> None:
+    evaluation = Evaluation(
+        label="after",
+        n=10,
+        successes=3,
+        interval=Interval(0.1, 0.6),
+        temperature=0.0,
+        pass_at_k={4: Estimate(value=0.5, interval=Interval(0.2, 0.8))},
+    )
+    assert evaluation_of(json.loads(json.dumps(dataclasses.asdict(evaluation)))) == evaluation

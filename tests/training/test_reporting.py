@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from pathlib import Path
 
 import pytest
 
 from askesis.errors import AskesisError
-from askesis.evaluation import Interval
 from askesis.recipe import load_recipe
 from askesis.training.loop import train
 from askesis.training.preflight import prepare
 from askesis.training.progress import open_progress
-from askesis.training.report import Estimate, Evaluation
-from askesis.training.reporting import collect, evaluation_of, write_report
+from askesis.training.reporting import collect, write_report
 from askesis.training.rundir import RunDir
 
 
@@ -72,15 +68,3 @@ def test_a_run_that_has_not_begun_has_a_report_too(tmp_path: Path, tiny_folder: 
     prepared = prepare(load_recipe(None, [f'run.dir="{tmp_path / "r"}"', f'policy.name="{tiny_folder}"']))
     with pytest.raises(AskesisError):
         collect(prepared.run)
-
-
-def test_evaluations_survive_json() -> None:
-    evaluation = Evaluation(
-        label="after",
-        n=10,
-        successes=3,
-        interval=Interval(0.1, 0.6),
-        temperature=0.0,
-        pass_at_k={4: Estimate(value=0.5, interval=Interval(0.2, 0.8))},
-    )
-    assert evaluation_of(json.loads(json.dumps(dataclasses.asdict(evaluation)))) == evaluation

@@ -18,12 +18,22 @@ def test_a_claimed_folder_is_this_run_and_no_other(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "r")
     resolved = load_recipe(None, ["run.seed=3"])
     run.claim(resolved, {"python": "3"})
-    run.claim(load_recipe(None, ["run.seed=3", "run.dir=elsewhere"]), {"python": "4"})
+    run.store.touch()
+    same = load_recipe(None, ["run.seed=3", "run.dir=elsewhere", "training.checkpoint_every=3"])
+    run.claim(same, {"python": "4"})
     assert run.identity()["seed"] == 3 and run.identity()["versions"] == {"python": "3"}
+    assert run.state()["warnings"] == ["resumed with other versions: python 3 -> 4"]
     with pytest.raises(RecipeError, match="another recipe") as caught:
         run.claim(load_recipe(None, ["run.seed=4", "training.lr=0.5"]), {})
     assert "run.seed=4" in str(caught.value.got) and "run.seed=3" in str(caught.value.expected)
     assert "training.lr" in str(caught.value.got)
+
+
+def test_until_a_run_has_begun_a_corrected_recipe_takes_its_place(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "r")
+    run.claim(load_recipe(None, ["algorithm.name=grop"]), {})
+    run.claim(load_recipe(None, ["algorithm.name=grpo"]), {})
+    assert run.identity()["recipe"]["algorithm.name"] == "grpo"
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
@@ -52,6 +62,10 @@ def test_state_is_replaced_whole(tmp_path: Path) -> None:
     assert run.state() == {}
     run.update_state(status="running", step=1)
     assert run.update_state(step=2) == {"status": "running", "step": 2} == run.state()
+    run.identity_file.write_text("{}")
+    with pytest.raises(CheckpointError, match="broken"):
+        run.identity()
+    run.identity_file.unlink()
     run.state_file.write_text("{")
     with pytest.raises(CheckpointError, match="broken"):
         run.state()
@@ -64,6 +78,7 @@ def test_state_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     RunDir(tmp_path).claim(load_recipe(None), {})
+    RunDir(tmp_path).store.touch()
     monkeypatch.setattr(rundir, "FORMAT_VERSION", 2)
     with pytest.raises(CheckpointError, match="another version"):
         RunDir(tmp_path).claim(load_recipe(None), {})

@@ -75,7 +75,9 @@ def pretrain(
 @app.command()
 def evaluate(
     policy: Annotated[str, typer.Argument(help="nano, a model folder or name, or a run.", show_default=False)],
-    recipe: Annotated[Path | None, typer.Option(help="Take the world and the sampling from this recipe.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="World and sampling; a run has its own, nano its quickstart's.")
+    ] = None,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:

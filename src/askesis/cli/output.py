@@ -10,7 +10,7 @@ from typing import Any
 
 from askesis.errors import AskesisError, RecipeError
 
-__all__ = ["EXIT_FAILED", "EXIT_USAGE", "emit", "percent", "run_guarded", "table"]
+__all__ = ["EXIT_FAILED", "EXIT_USAGE", "emit", "percent", "plain", "run_guarded", "table"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -31,11 +31,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
 
     shown = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for row in rows:
-        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        shown.add_row(*(Text("" if cell is None else plain(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(console.width, 160))
     console.print(shown)
+
+
+def plain(text: object) -> str:
+    """``text`` without control characters, which a terminal would obey; line breaks and tabs stay."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in str(text))
 
 
 def percent(value: float | None) -> str:

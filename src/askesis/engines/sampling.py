@@ -62,7 +62,7 @@ def draw(logits_BV: torch.Tensor, controls: Controls, uniform_B: torch.Tensor) -
     if not torch.isfinite(logits_BV.sum()):
         raise EngineError(
             "the model's logits are not finite",
-            next_step="the weights are broken: lower training.lr, or resume from an earlier checkpoint",
+            next_step="the weights are broken: start a new run with a lower training.lr",
         )
     logp_BV = torch.log_softmax(logits_BV / controls.temperature_B[:, None], dim=-1)
     if controls.truncates:

@@ -193,6 +193,8 @@ def _validate_done(done: Done, where: str) -> None:
         raise _fault(
             "an episode ended for a reason that is not the environment's", where, done.stop, "terminated or truncated"
         )
+    if not isinstance(done.reason, str):
+        raise _fault("the reason for the end is not a text", where, done.reason, "str")
     try:
         canonical_json(dict(done.info))
     except (TraceError, TypeError, ValueError) as error:

@@ -7,6 +7,7 @@ without changing it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,14 +92,19 @@ class Endpoint:
         limit = min(wanted.max_tokens, space, room)
         self._num_reserved += limit
         try:
-            done = await self._engine.generate(
-                Request(
-                    prefix=tuple(context),
-                    sampling=replace(wanted, max_tokens=limit),
-                    stop_ids=self._template.stop_ids,
-                    seed=seed_of(self.session.seed, "call", key),
+            async with asyncio.timeout(self._seconds_left()):
+                done = await self._engine.generate(
+                    Request(
+                        prefix=tuple(context),
+                        sampling=replace(wanted, max_tokens=limit),
+                        stop_ids=self._template.stop_ids,
+                        seed=seed_of(self.session.seed, "call", key),
+                    )
                 )
-            )
+        except TimeoutError:
+            raise self._spent(
+                StopReason.MAX_SECONDS, "no answer from the engine in time", f"at most {self.session.budgets.seconds} s"
+            ) from None
         finally:
             self._num_reserved -= limit
         if self._closed:
@@ -135,10 +141,11 @@ class Endpoint:
         if self._closed:
             raise TraceError("the session is closed", where=f"session {self.session.id}")
         budgets = self.session.budgets
-        elapsed = self.session.clock.now() - self._opened
+        seconds_left = self._seconds_left()
         if budgets.turns is not None and self._num_calls >= budgets.turns:
             raise self._spent(StopReason.MAX_TURNS, f"{self._num_calls} calls", f"at most {budgets.turns}")
-        if budgets.seconds is not None and elapsed >= budgets.seconds:
+        if seconds_left is not None and seconds_left <= 0:
+            elapsed = self.session.clock.now() - self._opened
             raise self._spent(StopReason.MAX_SECONDS, f"{elapsed:.1f} s", f"at most {budgets.seconds} s")
         if budgets.tokens is None:
             return self._context_length
@@ -146,6 +153,10 @@ class Endpoint:
         if left < 1:
             raise self._spent(StopReason.MAX_TOKENS, f"{self._num_sampled} tokens", f"at most {budgets.tokens}")
         return left
+
+    def _seconds_left(self) -> float | None:
+        seconds = self.session.budgets.seconds
+        return None if seconds is None else seconds - (self.session.clock.now() - self._opened)
 
     def _spent(self, reason: StopReason, got: str, expected: str) -> BudgetExhausted:
         return BudgetExhausted(
@@ -161,8 +172,12 @@ class Endpoint:
         head.
         """
         calls = {c.key: c for c in self._builder.calls}
-        by_length = sorted(self._conversations.items(), key=lambda item: (-len(item[1]), item[0]))
-        for key, known in by_length:
+        whole = tuple(messages)
+        heads = {key: known for key, known in self._conversations.items() if whole[: len(known)] == known}
+        longest = max((len(known) for known in heads.values()), default=0)
+        for key, known in heads.items():
+            if len(known) < longest:
+                continue  # a template that rewrites the longest head rewrites the shorter ones too
             call = calls[key]
             ids = self._template.continue_prompt(known, call.context.tolist(), call.sampled.tolist(), messages)
             if ids is not None:

@@ -165,10 +165,10 @@ class GradientLearner:
         if not math.isfinite(float(norm)):
             self._optimizer.zero_grad(set_to_none=True)
             raise AlgorithmError(
-                "the gradient is not finite; the weights were left as they are",
+                "the gradient is not finite; this optimiser step was not made",
                 where=f"update {self._num_updates}",
                 got=float(norm),
-                next_step="lower training.lr or training.max_grad_norm, then resume from the last checkpoint",
+                next_step="start a new run with a lower training.lr; this one can be looked at with `askesis report`",
             )
         lr = self.learning_rate(self._num_updates)
         for group in self._optimizer.param_groups:

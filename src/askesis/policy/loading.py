@@ -99,7 +99,14 @@ def load_policy(
     if lora_rank:
         model = _with_lora(model, lora_rank, lora_alpha)
     model.to(place)
-    return Policy(name=name, model=model, tokenizer=tokenizer, template=ChatTemplate(tokenizer), device=place)
+    template = ChatTemplate(tokenizer, stop_ids=_stop_ids(model))
+    return Policy(name=name, model=model, tokenizer=tokenizer, template=template, device=place)
+
+
+def _stop_ids(model: Any) -> list[int]:
+    """The end tokens of the model's generation settings: none, one or several."""
+    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return [] if ids is None else [int(i) for i in ids] if isinstance(ids, list | tuple) else [int(ids)]
 
 
 def _device(name: str) -> torch.device:
@@ -176,5 +183,5 @@ def weights_hash(model: torch.nn.Module) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         plain = tensor.detach().cpu().contiguous()
         digest.update(json.dumps([name, str(plain.dtype), list(plain.shape)]).encode())
-        digest.update(plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
     return digest.hexdigest()

@@ -45,11 +45,13 @@ def check_mask(mask: NDArray[np.bool_], *, where: str) -> None:
 class ChatTemplate:
     """A tokenizer's own chat template (Jinja, sandboxed by transformers), with exact continuation.
 
+    ``stop_ids`` end an answer beside the tokenizer's end token: some models close a turn with a token of its own.
+
     Raises:
         TemplateError: the tokenizer has no chat template or no end-of-turn token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, stop_ids: Sequence[int] = ()) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise TemplateError(
                 "the tokenizer has no chat template",
@@ -60,12 +62,14 @@ class ChatTemplate:
         if tokenizer.eos_token_id is None:
             raise TemplateError("the tokenizer has no eos_token, so no answer could ever end", expected="eos_token")
         self._tokenizer = tokenizer
-        self._control = [t for t in tokenizer.all_special_tokens if t]
+        self._stop_ids = tuple(dict.fromkeys([int(tokenizer.eos_token_id), *stop_ids]))
+        added = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
+        self._control = [t for t in {*tokenizer.all_special_tokens, *added} if t]
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Ids that end an answer."""
-        return (int(self._tokenizer.eos_token_id),)
+        """Ids that end an answer: the tokenizer's end token, and those that the model's generation settings add."""
+        return self._stop_ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, control tokens removed."""
@@ -104,9 +108,8 @@ class ChatTemplate:
         if not whole.startswith(head):
             return None
         tail = whole[len(head) :]
-        eos = self._tokenizer.eos_token
-        if sampled and int(sampled[-1]) in self.stop_ids and tail.startswith(eos):
-            tail = tail[len(eos) :]
+        ending = self.pieces(sampled[-1:])[0] if sampled and int(sampled[-1]) in self.stop_ids else ""
+        tail = tail.removeprefix(ending)
         return [*context, *sampled, *self._encode_marked(tail, marks)]
 
     def encode_dialogue(self, messages: Sequence[Message]) -> MaskedIds:
@@ -129,7 +132,7 @@ class ChatTemplate:
                     "the chat template rewrites earlier turns, so one sequence cannot hold this dialogue",
                     next_step="train on each assistant turn as a dialogue of its own",
                 )
-            said = [*self.encode_text(message.content), *self.stop_ids]
+            said = [*self.encode_text(message.content), self.stop_ids[0]]
             mask += [False] * (len(prompt) - len(ids)) + [True] * len(said)
             ids, known = [*prompt, *said], head
         result = MaskedIds(ids, np.array(mask, dtype=np.bool_))

@@ -2,6 +2,7 @@
 
 from askesis.recipe.load import Resolved, Row, load_recipe, resolve
 from askesis.recipe.schema import (
+    NOT_HASHED,
     AlgorithmSection,
     EngineSection,
     EnvironmentSection,
@@ -16,6 +17,7 @@ from askesis.recipe.schema import (
 )
 
 __all__ = [
+    "NOT_HASHED",
     "AlgorithmSection",
     "EngineSection",
     "EnvironmentSection",

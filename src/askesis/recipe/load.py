@@ -15,13 +15,12 @@ from typing import Any, Generic, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from askesis.errors import RecipeError, did_you_mean
-from askesis.recipe.schema import Recipe
+from askesis.recipe.schema import NOT_HASHED, Recipe
 from askesis.trace.types import canonical_json
 
 __all__ = ["Resolved", "Row", "load_recipe", "resolve"]
 
 R = TypeVar("R", bound=BaseModel)
-_NOT_HASHED = ("run.dir",)
 COMMAND_LINE = "command line"
 
 
@@ -58,7 +57,7 @@ class Resolved(Generic[R]):
     @property
     def hash(self) -> str:
         """SHA-256 over every value that can change the result; where the run is kept cannot."""
-        hashed = {key: value for key, value in self.values.items() if key not in _NOT_HASHED}
+        hashed = {key: value for key, value in self.values.items() if key not in NOT_HASHED}
         return hashlib.sha256(canonical_json(hashed)).hexdigest()
 
 
@@ -195,7 +194,9 @@ def _explain(schema: type[BaseModel], error: ValidationError, origins: Mapping[s
         if item["type"] == "extra_forbidden":
             problems.append((f"unknown key {key}", where, key, None, _suggest(schema, loc)))
         else:
-            limits = {k: v for k, v in item.get("ctx", {}).items() if k != "error"} or None
+            limits = {k: v for k, v in item.get("ctx", {}).items() if k not in ("error", "class_name")} or None
+            if any(p[0].startswith(".".join(loc[:3])) for p in problems):
+                continue  # a value that may have several types gives one error for each of them
             problems.append((f"{key or 'recipe'}: {item['msg']}", where, item["input"], limits, None))
     what, where, got, expected, hint = problems[0]
     more = [f"also: {p[0]} ({p[1]})" + (f"; {p[4]}" if p[4] else "") for p in problems[1:]]

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
+    "NOT_HASHED",
     "AlgorithmSection",
     "EngineSection",
     "EnvironmentSection",
@@ -25,25 +26,37 @@ __all__ = [
     "TrainingSection",
 ]
 
+NOT_HASHED = frozenset(
+    {
+        "run.dir",
+        "training.checkpoint_every",
+        "training.keep_checkpoints",
+        "training.max_drift",
+        "training.self_check_every",
+        "training.tensorboard",
+    }
+)
+"""Keys that cannot change a result: they may differ when a run is resumed."""
+
 Option = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
 
 
 class Section(BaseModel):
     """Base of all sections: immutable, strict about types, closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class RunSection(Section):
     """Where a run lives and which random streams it draws from."""
 
     dir: str = ""
-    """Folder of the run. Empty: ``runs/NAME-HASH`` from the recipe's file name and hash. Not part of the recipe's
-    hash.
-    """
+    """Folder of the run. Empty: ``runs/NAME-HASH`` from the recipe's file name and hash."""
     seed: int = Field(default=0, ge=0)
     """Root of all random streams."""
-    threads: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0, le=4096)
     """CPU threads for the tensors; 0 means all cores. Bit-exact resume needs the same number."""
 
 
@@ -74,7 +87,7 @@ class SamplingSection(Section):
 
     temperature: float = Field(default=1.0, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
+    top_k: int = Field(default=0, ge=0, le=1_000_000)
     """0 means no limit."""
     max_tokens: int = Field(default=96, ge=1)
     """Tokens per model call."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from askesis.trace import Failure, FailureOrigin
@@ -38,15 +38,22 @@ def _bounded(text: str) -> str:
     return kept.encode("utf-8", "backslashreplace").decode()
 
 
-async def guarded(call: Coroutine[Any, Any, T], origin: FailureOrigin, *, timeout_s: float, what: str) -> T:
-    """Await ``call`` for at most ``timeout_s`` seconds of the loop's time.
+async def guarded(call: Callable[[], Awaitable[T]], origin: FailureOrigin, *, timeout_s: float, what: str) -> T:
+    """Call ``call`` and await what it returns, for at most ``timeout_s`` seconds of the loop's time.
 
     A call that does not end when it is cancelled is left behind: it costs a task, never the run.
 
     Raises:
         SessionFailed: it raised, or its deadline passed.
     """
-    task = asyncio.ensure_future(call)
+
+    async def run() -> T:
+        try:
+            return await call()
+        except SystemExit as error:  # foreign code does not end the run
+            raise RuntimeError(f"{what} called sys.exit({error.code!r})") from error
+
+    task = asyncio.ensure_future(run())
     try:
         await asyncio.wait({task}, timeout=timeout_s)
     except asyncio.CancelledError:
@@ -63,7 +70,7 @@ async def guarded(call: Coroutine[Any, Any, T], origin: FailureOrigin, *, timeou
     if error is None:
         return task.result()
     if not isinstance(error, Exception):
-        raise error  # SystemExit and KeyboardInterrupt are not for us to keep
+        raise error  # KeyboardInterrupt is not for us to keep
     raise SessionFailed(failure_of(error, origin)) from error
 
 

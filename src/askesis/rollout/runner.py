@@ -118,12 +118,12 @@ class RolloutRunner:
         )
 
 
-def usable_members(group: Group, policy: MissingMembers) -> tuple[Member, ...]:
+def usable_members(group: Group, policy: MissingMembers, *, size: int) -> tuple[Member, ...]:
     """The members to train on: those with a reward; none if the policy drops the group or fewer than two are left.
 
-    A group that was meant to have a single member keeps it.
+    ``size`` is how many members the group was meant to have; one that was meant to have a single member keeps it.
     """
     judged = tuple(m for m in group.members if m.verdict.reward is not None)
     if policy == "drop_group" and len(judged) < len(group.members):
         return ()
-    return judged if len(judged) >= min(2, len(group.members)) else ()
+    return judged if len(judged) >= min(2, size) else ()

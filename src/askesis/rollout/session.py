@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from askesis.environments.protocol import Done, Turn, World, validate_turn
-from askesis.errors import BudgetExhausted, ContextOverflow, EngineError, EnvironmentFault
+from askesis.errors import BudgetExhausted, ContextOverflow, EngineError, EnvironmentFault, TraceError
 from askesis.gateway import Endpoint, Gateway, Session
 from askesis.rollout.boundary import SessionFailed, failure_of, guarded
-from askesis.trace import Failure, FailureOrigin, Message, StopReason, Trace, Verdict, VerdictStatus
+from askesis.trace import Failure, FailureOrigin, Message, StopReason, Trace, Verdict, VerdictStatus, canonical_json
 
 __all__ = ["Outcome", "run_session"]
 
@@ -78,7 +78,10 @@ async def _environment_call(
 ) -> Turn | Done:
     name = "reset" if acts is None else "step"
     environment = world.environment
-    call = environment.reset(session) if acts is None else environment.step(session, acts)
+
+    def call() -> Awaitable[Turn | Done]:
+        return environment.reset(session) if acts is None else environment.step(session, acts)
+
     value = await guarded(call, FailureOrigin.ENVIRONMENT, timeout_s=timeout_s, what=f"{world.name}.{name}")
     return validate_turn(value, where=name)
 
@@ -95,8 +98,12 @@ def _only_seat(turn: Turn) -> tuple[str, tuple[Message, ...]]:
 
 async def _close(world: World, session: Session, endpoint: Endpoint, timeout_s: float) -> None:
     try:
-        close = world.environment.close(session)
-        await guarded(close, FailureOrigin.ENVIRONMENT, timeout_s=timeout_s, what=f"{world.name}.close")
+        await guarded(
+            lambda: world.environment.close(session),
+            FailureOrigin.ENVIRONMENT,
+            timeout_s=timeout_s,
+            what=f"{world.name}.close",
+        )
     except SessionFailed as error:  # the episode is over and stays valid; that its clean-up failed is noted
         endpoint.note({"event": "close_failed", "kind": error.failure.kind, "message": error.failure.message})
 
@@ -114,7 +121,10 @@ async def _judge(world: World, trace: Trace, session: Session, timeout_s: float)
         return Verdict(status=VerdictStatus.ERROR, evaluator=evaluator, error=failure)
     try:
         verdict = await guarded(
-            world.evaluator.score(trace, session.task), FailureOrigin.EVALUATOR, timeout_s=timeout_s, what=evaluator
+            lambda: world.evaluator.score(trace, session.task),
+            FailureOrigin.EVALUATOR,
+            timeout_s=timeout_s,
+            what=evaluator,
         )
         if not isinstance(verdict, Verdict):
             raise SessionFailed(
@@ -122,8 +132,11 @@ async def _judge(world: World, trace: Trace, session: Session, timeout_s: float)
                     origin=FailureOrigin.EVALUATOR, kind="EnvironmentFault", message=f"no verdict but {verdict!r:.200}"
                 )
             )
+        canonical_json(dict(verdict.evidence))  # what cannot be written must not reach the store
     except SessionFailed as error:
         return Verdict(status=VerdictStatus.ERROR, evaluator=evaluator, error=error.failure)
-    except asyncio.CancelledError:
-        raise
+    except TraceError as error:
+        return Verdict(
+            status=VerdictStatus.ERROR, evaluator=evaluator, error=failure_of(error, FailureOrigin.EVALUATOR)
+        )
     return verdict

@@ -236,6 +236,13 @@ class Verdict:
                 expected="int or float, neither NaN nor infinite",
                 next_step="mend the evaluator, or let it return status=error",
             )
+        if not math.isfinite(sum(value * weight for value, weight in self.rewards.values())):
+            raise TraceError(
+                "the rewards add up to more than a number can hold",
+                where=f"verdict of {self.evaluator}",
+                got=dict(self.rewards),
+                expected="a finite weighted sum",
+            )
 
     @property
     def reward(self) -> float | None:

@@ -72,7 +72,9 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError("a checkpoint cannot be written", where=str(place), got=str(error)) from error
     for old in _complete(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        doomed = folder / f".tmp-{old.name}"  # a half-removed folder must not look complete
+        old.replace(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
     return place
 
 

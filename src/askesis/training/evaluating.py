@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from askesis.engines import Sampling
 from askesis.engines.embedded import EmbeddedEngine
 from askesis.environments import World
-from askesis.evaluation import best_constant, bootstrap_interval, pass_at_k, wilson_interval
+from askesis.evaluation import Interval, best_constant, bootstrap_interval, pass_at_k, wilson_interval
 from askesis.recipe import Recipe
 from askesis.store import Group
 from askesis.training.groups import group_specs, refuse_total_failure
 from askesis.training.pieces import make_runner, open_policy, set_threads
 from askesis.training.report.data import Estimate, Evaluation
 
-__all__ = ["evaluate_policy", "evaluation_sampling", "summarise"]
+__all__ = ["evaluate_policy", "evaluation_of", "evaluation_sampling", "summarise"]
 
 
 def evaluation_sampling(recipe: Recipe) -> Sampling:
@@ -43,7 +44,7 @@ def summarise(
         label=label,
         n=len(judged),
         successes=successes,
-        interval=wilson_interval(successes, len(judged)) if judged else None,
+        interval=_interval(groups, successes, len(judged), seed),
         temperature=temperature,
         best_constant=best_constant(answers).share if answers else None,
         pass_at_k={
@@ -57,6 +58,18 @@ def summarise(
     )
 
 
+def _interval(groups: Sequence[Group], successes: int, n: int, seed: int) -> Interval | None:
+    """Wilson's interval for one answer per task; otherwise answers come in clusters, and tasks are resampled."""
+    per_task = [[bool(m.verdict.completed) for m in g.members if m.verdict.completed is not None] for g in groups]
+    if n == 0:
+        return None
+    if max(len(answers) for answers in per_task) == 1 or sum(bool(answers) for answers in per_task) < 2:
+        return wilson_interval(successes, n)
+    values = [float(right) for answers in per_task for right in answers]
+    clusters = [place for place, answers in enumerate(per_task) for _ in answers]
+    return bootstrap_interval(values, groups=clusters, seed=seed)
+
+
 def _estimate(values: Sequence[float], seed: int) -> Estimate:
     """Mean over tasks with a bootstrap interval; a single task has no interval."""
     interval = bootstrap_interval(values, seed=seed) if len(values) > 1 else None
@@ -65,6 +78,16 @@ def _estimate(values: Sequence[float], seed: int) -> Estimate:
 
 def _share(flags: Sequence[bool]) -> float | None:
     return sum(flags) / len(flags) if flags else None
+
+
+def evaluation_of(record: Mapping[str, Any]) -> Evaluation:
+    """The inverse of ``dataclasses.asdict`` after a trip through JSON."""
+    passes = {
+        int(k): Estimate(value=e["value"], interval=None if e["interval"] is None else Interval(*e["interval"]))
+        for k, e in record["pass_at_k"].items()
+    }
+    interval = None if record["interval"] is None else Interval(*record["interval"])
+    return Evaluation(**{**record, "pass_at_k": passes, "interval": interval})
 
 
 async def evaluate_policy(recipe: Recipe, world: World) -> Evaluation:

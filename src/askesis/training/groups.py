@@ -40,7 +40,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float | None]:
     finished = [m for m in members if not m.trace.stop.is_error]
     return {
         "reward_mean": _mean(judged, lambda m: m.verdict.reward),
-        "accuracy": _mean(judged, lambda m: float(bool(m.verdict.completed))),
+        "accuracy": _mean([m for m in judged if m.verdict.completed is not None], lambda m: float(m.verdict.completed)),
         "response_tokens": _mean(finished, lambda m: m.trace.num_sampled),
         "truncated_share": _mean(
             finished, lambda m: float(m.trace.stop.is_truncated or any(c.finish == "length" for c in m.trace.calls))

@@ -13,25 +13,26 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from askesis.engines import Sampling
 from askesis.engines.embedded import EmbeddedEngine
 from askesis.environments import World
-from askesis.errors import CheckpointError, SelfCheckError
-from askesis.learners import Sample
+from askesis.errors import AskesisError, CheckpointError, SelfCheckError
+from askesis.learners import GradientLearner, Sample
 from askesis.policy.loading import Policy, save_policy, weights_hash
 from askesis.recipe import Recipe, Resolved
 from askesis.rollout import usable_members
 from askesis.store import Group, RunRecord, Store
 from askesis.trace import Task
 from askesis.training import checkpoint, selfcheck
-from askesis.training.evaluating import evaluation_sampling, summarise
+from askesis.training.evaluating import evaluation_of, evaluation_sampling, summarise
 from askesis.training.groups import group_specs, refuse_total_failure, rollout_metrics
-from askesis.training.pieces import make_learner, make_runner, open_policy, set_threads
+from askesis.training.pieces import make_algorithm, make_learner, make_runner, open_policy, set_threads
 from askesis.training.progress import Phase, Progress, StepEvent
 from askesis.training.report.data import Evaluation
 from askesis.training.rundir import RunDir
@@ -61,9 +62,10 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
     identity = run.identity()
     started = time.monotonic()
     already_s = float(run.state().get("wall_s", 0.0))
-    run.update_state(status="running", started=run.state().get("started") or time.time())
-    try:
-        with Store.open(run.store) as store:
+    parts = _Parts.load(resolved.recipe, progress)  # nothing is written before it is known that the run can start
+    with Store.open(run.store) as store:  # locks the run: a second process stops here and changes nothing
+        try:
+            run.update_state(status="running", started=run.state().get("started") or time.time())
             store.add_run(
                 RunRecord(
                     run_id=identity["run_id"],
@@ -73,24 +75,20 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
                     versions=identity["versions"],
                 )
             )
-            trainer = _Trainer(resolved.recipe, run, identity, world, store, progress)
+            trainer = _Trainer(resolved.recipe, run, identity, world, store, progress, parts)
             asyncio.run(trainer.run())
             store.set_run_status(identity["run_id"], "finished")
             store.write_head(run.heads)
-    except BaseException as error:
-        stopped = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
-        run.update_state(
-            status="stopped" if stopped else "failed",
-            wall_s=already_s + time.monotonic() - started,
-            error=None if stopped else f"{type(error).__name__}: {error}",
-        )
-        raise
+        except BaseException as error:
+            _note_end(run, error, already_s + time.monotonic() - started)
+            raise
     wall_s = already_s + time.monotonic() - started
+    peak_rss_mb = _peak_rss_mb()
     run.update_state(
         status="finished",
         finished=time.time(),
         wall_s=wall_s,
-        peak_rss_mb=_peak_rss_mb(),
+        peak_rss_mb=peak_rss_mb,
         error=None,
         step=trainer.step,
     )
@@ -100,26 +98,70 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
         before=trainer.evaluations.get("before"),
         after=trainer.evaluations.get("after"),
         wall_s=wall_s,
-        peak_rss_mb=_peak_rss_mb(),
+        peak_rss_mb=peak_rss_mb,
     )
+
+
+def _note_end(run: RunDir, error: BaseException, wall_s: float) -> None:
+    """Keep how the run ended; when not even that can be written, the first error is the one that matters."""
+    stopped = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
+    with suppress(AskesisError):
+        run.update_state(
+            status="stopped" if stopped else "failed",
+            wall_s=wall_s,
+            error=None if stopped else f"{type(error).__name__}: {error}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What a run is made of, loaded and checked before anything is written."""
+
+    policy: Policy
+    learner: GradientLearner
+    engine: EmbeddedEngine
+
+    @classmethod
+    def load(cls, recipe: Recipe, progress: Progress) -> Self:
+        """Load the policy and build the learner and the engine around it."""
+        make_algorithm(recipe)
+        set_threads(recipe.run.threads)
+        progress.stage("loading the policy")
+        policy = open_policy(recipe.policy, seed=recipe.run.seed)
+        engine = EmbeddedEngine(policy, max_batch=recipe.engine.max_batch)
+        return cls(policy=policy, learner=make_learner(recipe, policy), engine=engine)
 
 
 class _Trainer:
     """The pieces of a run, and the step that they perform together."""
 
     def __init__(
-        self, recipe: Recipe, run: RunDir, identity: Mapping[str, Any], world: World, store: Store, progress: Progress
+        self,
+        recipe: Recipe,
+        run: RunDir,
+        identity: Mapping[str, Any],
+        world: World,
+        store: Store,
+        progress: Progress,
+        parts: _Parts,
     ) -> None:
         self._recipe, self._run, self._world, self._store, self._progress = recipe, run, world, store, progress
         self._run_id: str = identity["run_id"]
-        set_threads(recipe.run.threads)
-        progress.stage("loading the policy")
-        self._policy = open_policy(recipe.policy, seed=recipe.run.seed)
-        self._learner = make_learner(recipe, self._policy)
-        run.update_state(algorithm=self._learner.algorithm.describe())
-        self._engine = EmbeddedEngine(self._policy, max_batch=recipe.engine.max_batch)
+        self._policy, self._learner, self._engine = parts.policy, parts.learner, parts.engine
         self.step = 0
-        self.evaluations: dict[str, Evaluation] = {}
+        state = run.state()
+        self.evaluations = {label: evaluation_of(record) for label, record in state.get("evaluations", {}).items()}
+        self._checked = False
+        start = weights_hash(self._policy.model)
+        if state.get("initial_weights", start) != start:
+            raise CheckpointError(
+                "the policy is no longer the one that the run started from",
+                where=recipe.policy.name,
+                got=start[:12],
+                expected=state["initial_weights"][:12],
+                next_step="put the model back, or start anew in another run.dir",
+            )
+        run.update_state(algorithm=self._learner.algorithm.describe(), initial_weights=start)
         self._writer = open_writer(run.path / "tensorboard") if recipe.training.tensorboard else None
 
     async def run(self) -> None:
@@ -193,8 +235,9 @@ class _Trainer:
         sampled_s = time.monotonic() - began
         samples = self._samples(groups)
         every = self._recipe.training.self_check_every
-        if samples and (step == 0 or (every and step % every == 0)):
+        if samples and (not self._checked or (every and step % every == 0)):
             self._self_check(samples)
+            self._checked = True
         metrics = rollout_metrics(groups)
         if samples:
             update = self._learner.update(samples)
@@ -250,7 +293,8 @@ class _Trainer:
     def _samples(self, groups: Sequence[Group]) -> list[Sample]:
         samples = []
         for number, group in enumerate(groups):
-            for member in usable_members(group, self._recipe.rollout.missing_members):
+            rollout = self._recipe.rollout
+            for member in usable_members(group, rollout.missing_members, size=rollout.group_size):
                 reward = member.verdict.reward
                 if reward is not None:
                     samples.append(

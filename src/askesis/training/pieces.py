@@ -20,6 +20,9 @@ from askesis.trace import Budgets
 __all__ = ["make_algorithm", "make_learner", "make_runner", "open_policy", "set_threads", "training_sampling"]
 
 
+_RELATIVE = ("grpo", "rloo", "dr_grpo")
+
+
 def set_threads(threads: int) -> None:
     """CPU threads of the tensors; 0 leaves torch's own choice, which is one per core."""
     if threads:
@@ -74,6 +77,14 @@ def training_sampling(recipe: Recipe) -> Sampling:
 def make_learner(recipe: Recipe, policy: Policy) -> GradientLearner:
     """The learner that a recipe describes. Raises RecipeError for a wrong algorithm or option."""
     training = recipe.training
+    if recipe.policy.dtype == "bfloat16" and not recipe.policy.lora_rank:
+        raise RecipeError(
+            "bfloat16 parameters are too coarse for steps of a usual learning rate: most would be rounded away",
+            where="policy.dtype",
+            got="bfloat16, all parameters trained",
+            expected="float32, or LoRA adapters (kept in float32) on a bfloat16 model",
+            next_step="set policy.dtype=float32, or policy.lora_rank=16",
+        )
     settings = LearnerSettings(
         lr=training.lr,
         schedule=training.schedule,
@@ -99,6 +110,14 @@ def make_algorithm(recipe: Recipe) -> Algorithm:
     if algorithm.norm_length is not None and "norm_length" not in options:
         # The constant stands for the longest answer, which the recipe knows.
         algorithm = build(section.name, {**options, "norm_length": recipe.sampling.max_tokens})
+    if recipe.rollout.group_size == 1 and algorithm.estimator.name in _RELATIVE:
+        raise RecipeError(
+            f"{section.name} compares the answers to one task with each other, and there is only one",
+            where="rollout.group_size",
+            got=1,
+            expected="at least 2, or an algorithm without groups",
+            next_step="raise rollout.group_size, or set algorithm.name=reinforce",
+        )
     updates = recipe.training.updates_per_step
     if updates > 1 and algorithm.params.get("importance_weighted") is False:
         raise RecipeError(

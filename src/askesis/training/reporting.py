@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from askesis.errors import AskesisError
-from askesis.evaluation import Interval
 from askesis.store import Group, Member, Store
+from askesis.training.evaluating import evaluation_of
 from askesis.training.report import (
-    Estimate,
     Evaluation,
     FailureCount,
     RecipeRow,
@@ -29,7 +28,7 @@ from askesis.training.rundir import RunDir
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["collect", "evaluation_of", "write_report"]
+__all__ = ["collect", "write_report"]
 
 _PAIRS = 8
 _TRAINING_GROUPS = 2
@@ -78,18 +77,8 @@ def collect(run: RunDir) -> ReportData:
         self_checks=[SelfCheck(**check) for check in state.get("self_checks", ())],
         failures=failures,
         groups=samples,
-        warnings=[state["error"]] if state.get("error") else [],
+        warnings=[*state.get("warnings", ()), *([state["error"]] if state.get("error") else ())],
     )
-
-
-def evaluation_of(record: Mapping[str, Any]) -> Evaluation:
-    """The inverse of ``dataclasses.asdict`` after a trip through JSON."""
-    passes = {
-        int(k): Estimate(value=e["value"], interval=None if e["interval"] is None else Interval(*e["interval"]))
-        for k, e in record["pass_at_k"].items()
-    }
-    interval = None if record["interval"] is None else Interval(*record["interval"])
-    return Evaluation(**{**record, "pass_at_k": passes, "interval": interval})
 
 
 def _when(evaluation: Evaluation) -> tuple[int, int]:
@@ -129,14 +118,13 @@ def _failures(store: Store, run_id: str) -> list[FailureCount]:
 
 
 def _failed(store: Store, run_id: str) -> Iterator[tuple[str, str, str]]:
-    for summary in store.trace_summaries(run_id, limit=1 << 31):
-        if summary.status != "error":
-            continue
-        group = store.group(summary.group_id)
-        member = next(m for m in group.members if m.member_index == summary.member_index) if group else None
-        error = member.verdict.error if member else None
-        if error is not None:
-            yield error.origin.value, error.kind, error.message
+    """Origin, kind and message of every failed session; each group is read once."""
+    summaries = store.trace_summaries(run_id, limit=1 << 31)
+    for name in dict.fromkeys(s.group_id for s in summaries if s.status == "error"):
+        group = store.group(name)
+        for member in group.members if group else ():
+            if member.verdict.error is not None:
+                yield member.verdict.error.origin.value, member.verdict.error.kind, member.verdict.error.message
 
 
 def _samples(store: Store, run: RunDir, run_id: str) -> Iterator[SampleGroup]:

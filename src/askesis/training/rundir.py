@@ -21,28 +21,40 @@ from pathlib import Path
 from typing import Any
 
 from askesis.errors import AskesisError, CheckpointError, RecipeError
-from askesis.recipe import Recipe, Resolved
+from askesis.recipe import NOT_HASHED, Recipe, Resolved
 
 __all__ = ["RunDir", "default_run_dir", "find_run", "out_of_space", "write_json"]
 
 _MIN_FREE_BYTES = 64 << 20
 FORMAT_VERSION = 1
+_IDENTITY_KEYS = {"format_version", "run_id", "recipe_hash", "recipe", "rows", "seed", "versions"}
 
 
 def write_json(path: Path, value: object) -> None:
-    """Replace ``path`` by ``value`` as JSON, so that a reader sees the old or the new file, never half of one."""
+    """Replace ``path`` by ``value`` as JSON: a reader sees the old or the new file, never half of one.
+
+    Raises AskesisError when the disk is full or the folder cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, sort_keys=True)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise AskesisError(
+            "a file cannot be written",
+            where=str(path),
+            got=str(error),
+            next_step="free some space or mend the permissions, then start the same command again",
+        ) from error
 
 
 def default_run_dir(resolved: Resolved[Recipe]) -> Path:
     """``runs/NAME-HASH``: the same recipe finds its run again."""
-    return Path(resolved.recipe.run.dir) if resolved.recipe.run.dir else Path("runs") / run_id_of(resolved)
+    return Path(resolved.recipe.run.dir).expanduser() if resolved.recipe.run.dir else Path("runs") / run_id_of(resolved)
 
 
 def run_id_of(resolved: Resolved[Recipe]) -> str:
@@ -93,7 +105,11 @@ class RunDir:
 
     def identity(self) -> dict[str, Any]:
         """run.json. Raises CheckpointError when it is missing or broken."""
-        return self._read(self.identity_file)
+        identity = self._read(self.identity_file)
+        if not identity.keys() >= _IDENTITY_KEYS:
+            missing = sorted(_IDENTITY_KEYS - identity.keys())
+            raise CheckpointError("a file of the run is broken", where=str(self.identity_file), got=f"no {missing}")
+        return identity
 
     def state(self) -> dict[str, Any]:
         """state.json; empty before the first write."""
@@ -128,22 +144,23 @@ class RunDir:
             RecipeError: the folder belongs to another recipe, or holds other things.
             AskesisError: it cannot be written, or too little space is left.
         """
-        if self.identity_file.exists():
-            self._check_same(resolved)
-        elif self.path.is_dir() and any(self.path.iterdir()):
-            raise RecipeError(
-                "the run's folder holds something else",
-                where=f"run.dir={self.path}",
-                got=sorted(p.name for p in self.path.iterdir())[:5],
-                expected="an empty or new folder, or the folder of this run",
-                next_step="choose another run.dir",
-            )
         try:
+            known = self.identity_file.exists()
+            if known and self.store.exists():
+                self._check_same(resolved, versions)
+            elif not known and self.path.is_dir() and any(self.path.iterdir()):
+                raise RecipeError(
+                    "the run's folder holds something else",
+                    where=f"run.dir={self.path}",
+                    got=sorted(p.name for p in self.path.iterdir())[:5],
+                    expected="an empty or new folder, or the folder of this run",
+                    next_step="choose another run.dir",
+                )
             self.path.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.path).free
             if free < _MIN_FREE_BYTES:
                 raise out_of_space(self.path, free)
-            if not self.identity_file.exists():
+            if not self.store.exists():  # until then nothing of a run exists, so a corrected recipe may take its place
                 recipe = resolved.values
                 write_json(
                     self.identity_file,
@@ -166,7 +183,7 @@ class RunDir:
                 next_step="choose another run.dir",
             ) from error
 
-    def _check_same(self, resolved: Resolved[Recipe]) -> None:
+    def _check_same(self, resolved: Resolved[Recipe], versions: Mapping[str, str]) -> None:
         identity = self.identity()
         if identity.get("format_version") != FORMAT_VERSION:
             raise CheckpointError(
@@ -177,9 +194,10 @@ class RunDir:
                 next_step="resume it with the askesis that wrote it",
             )
         if identity["recipe_hash"] == resolved.hash:
+            self._note_versions(identity["versions"], versions)
             return
         before, now = identity["recipe"], resolved.values
-        keys = sorted(k for k in before.keys() | now.keys() if k != "run.dir" and before.get(k) != now.get(k))
+        keys = sorted(k for k in before.keys() | now.keys() if k not in NOT_HASHED and before.get(k) != now.get(k))
         raise RecipeError(
             "the run in this folder was started with another recipe",
             where=f"run.dir={self.path}",
@@ -187,6 +205,14 @@ class RunDir:
             expected=", ".join(f"{k}={before.get(k)!r}" for k in keys[:6]),
             next_step="undo these changes to resume it, or choose another run.dir for a new run",
         )
+
+    def _note_versions(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """Resuming with other libraries is allowed, but it is no longer the same run bit for bit: that is kept."""
+        changed = sorted(k for k in before if before[k] != now.get(k))
+        if changed:
+            listed = ", ".join(f"{k} {before[k]} -> {now.get(k)}" for k in changed)
+            warnings = self.state().get("warnings", [])
+            self.update_state(warnings=sorted({*warnings, f"resumed with other versions: {listed}"}))
 
 
 def out_of_space(path: Path, free: int) -> AskesisError:
@@ -205,7 +231,7 @@ def find_run(name: str) -> RunDir:
     for candidate in (Path(name), Path("runs") / name):
         if (candidate / "run.json").is_file():
             return RunDir(candidate)
-    matches = sorted(p.parent for p in Path("runs").glob(f"{name}*/run.json"))
+    matches = sorted(p.parent for p in Path("runs").glob("*/run.json") if p.parent.name.startswith(name))
     if len(matches) == 1:
         return RunDir(matches[0])
     raise CheckpointError(

@@ -52,7 +52,7 @@ async def _talk(name: str, say: str | None, *, temperature: float, max_tokens: i
             reply = await endpoint.chat(history)
             history.append(reply.message)
             if not json_output:
-                print(reply.message.content, flush=True)
+                print(output.plain(reply.message.content), flush=True)
     finally:
         await engine.close()
     trace = endpoint.close(StopReason.TERMINATED)

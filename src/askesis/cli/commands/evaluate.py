@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from askesis.cli import output
-from askesis.cli.policies import policy_name
+from askesis.cli.policies import policy_name, recipe_of
 from askesis.recipe import load_recipe
 
 __all__ = ["run"]
@@ -16,7 +17,8 @@ __all__ = ["run"]
 
 def run(policy: str, recipe: Path | None, overrides: Sequence[str], *, json_output: bool) -> None:
     """Measure ``policy`` in the recipe's world and print the result; nothing is stored."""
-    resolved = load_recipe(recipe, [*overrides, f'policy.name="{policy_name(policy)}"'])
+    own = recipe_of(policy) if recipe is None else []
+    resolved = load_recipe(recipe, [*own, *overrides, f"policy.name={json.dumps(policy_name(policy))}"])
     from askesis.policy.folder import resolve_name
     from askesis.training.preflight import open_world
 

@@ -26,16 +26,21 @@ def run(folder: Path, *, json_output: bool) -> None:
 
 def _entry(run: RunDir) -> dict[str, Any]:
     try:
-        state = run.state()
-    except AskesisError as error:  # one broken run must not hide the others
+        return _facts(run)
+    except (AskesisError, KeyError, TypeError, AttributeError) as error:  # one broken run must not hide the others
         return {
             "run": run.path.name,
-            "status": f"broken: {error.what}",
+            "status": f"broken: {type(error).__name__}",
             "step": None,
             "before": None,
             "after": None,
             "seconds": None,
         }
+
+
+def _facts(run: RunDir) -> dict[str, Any]:
+    run.identity()
+    state = run.state()
     found = state.get("evaluations", {})
     shares = {label: e["successes"] / e["n"] for label, e in found.items() if e["n"]}
     return {

@@ -50,6 +50,8 @@ def export(name: str, out: Path, *, json_output: bool) -> None:
         raise RecipeError(
             "the export's format is not known", got=out.name, expected="a file ending in .jsonl or .parquet"
         )
+    if not out.parent.is_dir():
+        raise RecipeError("the export's folder does not exist", where=str(out.parent), next_step="make it first")
     with library.Store.open(found.store, create=False, read_only=True) as store:
         count = writers[out.suffix](store, found.identity()["run_id"], out)
     if json_output:
