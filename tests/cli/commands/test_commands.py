@@ -206,3 +206,20 @@ def test_mistakes_are_answered_with_what_to_do(
 def test_resuming_with_another_recipe_is_refused(trained: Path, ask: Ask) -> None:
     code, _, err, _ = ask("train", "r.toml", "run.dir=runs/one", "training.lr=1.0")
     assert code == 2 and "another recipe" in err and "training.lr" in err
+
+
+def test_pretrain_makes_a_policy_that_every_command_takes(ask: Ask, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        "[model]\nvocab_size = 400\nlayers = 1\nhidden = 16\nheads = 2\nkv_heads = 1\nhead_dim = 8\nmlp = 16\n"
+        "[data]\ntokenizer_items = 20\n[data.families]\nspell_backward = 1.0\n"
+        "[training]\ntokens = 2000\nrows = 2\n[evaluation]\nitems = 2\nmax_new_tokens = 3\n"
+    )
+    out = tmp_path / "policy"
+    code, _, err, value = ask("pretrain", str(recipe), "training.lr_peak=1e-2", "--out", str(out), "--json")
+    assert code == 0 and "tokens" in err and value["recipe"]["training"]["lr_peak"] == 1e-2
+    assert ask("chat", str(out), "--say", "hi", "--max-tokens", "3", "--json")[0] == 0
+    code, _, err, _ = ask("pretrain", str(recipe), "--out", str(out))
+    assert code == 2 and "not empty" in err
+    code, _, err, _ = ask("pretrain", str(recipe), "training.lr_peek=1", "--out", str(tmp_path / "other"))
+    assert code == 2 and "lr_peak" in err

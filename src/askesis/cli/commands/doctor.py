@@ -82,9 +82,9 @@ def _nano() -> str:
     folder = Path(resolve_name("nano"))
     record = json.loads((folder / "nano.json").read_text(encoding="utf-8"))
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    if digest != record["sha256"]:
+    if digest != record["weights_sha256"]:
         raise AskesisError(
-            "the built-in weights are not those that were shipped", got=digest, expected=record["sha256"]
+            "the built-in weights are not those that were shipped", got=digest, expected=record["weights_sha256"]
         )
     return f"sha256 {digest[:12]} as shipped"
 

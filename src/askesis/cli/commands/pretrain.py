@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,8 +24,13 @@ def run(recipe: Path, overrides: Sequence[str], *, out: Path, json_output: bool)
     from askesis.training.pretraining.loop import Progress, pretrain
 
     def show(progress: Progress) -> None:
-        if not json_output:
-            print(progress, flush=True)
+        left_s = progress.elapsed_s * (progress.total_tokens / max(progress.tokens, 1) - 1)
+        print(
+            f"step {progress.step}  {progress.tokens / 1e6:.2f} of {progress.total_tokens / 1e6:.2f} M tokens  "
+            f"loss {progress.loss:.4f}  lr {progress.lr:.1e}  {left_s / 60:.1f} min left",
+            file=sys.stderr if json_output else sys.stdout,
+            flush=True,
+        )
 
     result = pretrain(resolved, out, show)
     if json_output:
