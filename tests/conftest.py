@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tiny_model import write_tiny_model
 
 if TYPE_CHECKING:
     from askesis.policy.loading import Policy
+
+
+# The same examples at every run, so that a failure is a failure of the code. HYPOTHESIS_PROFILE=search looks further.
+settings.register_profile("suite", derandomize=True)
+settings.register_profile("search", max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture(scope="session")

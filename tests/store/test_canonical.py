@@ -66,7 +66,11 @@ def test_a_run_and_a_task_come_back(words: str, payload: dict[str, object]) -> N
     assert task_of(from_json(canonical_json(task.to_dict()))) == task
 
 
-@given(text, st.dictionaries(text, st.tuples(number, number), min_size=1, max_size=3), st.none() | st.booleans())
+# A verdict refuses rewards whose weighted sum overflows.
+reward = st.tuples(st.floats(-1e100, 1e100), st.floats(-1e100, 1e100))
+
+
+@given(text, st.dictionaries(text, reward, min_size=1, max_size=3), st.none() | st.booleans())
 def test_a_verdict_comes_back(words: str, rewards: dict[str, tuple[float, float]], completed: bool | None) -> None:
     good = Verdict(
         status=VerdictStatus.OK,
