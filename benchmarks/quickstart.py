@@ -57,9 +57,9 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             left.errorbar(at, 100 * value, yerr=errors, fmt="o", capsize=3, color=f"C{place}")
         for axes, name, scale in ((middle, "accuracy", 100), (right, "response_tokens", 1)):
             axes.plot(*zip(*((s, scale * v) for s, v in row["curves"][name]), strict=True), color=f"C{place}")
-    left.set(title="held-out accuracy, % (n = 500)", xticks=(0, 1), xticklabels=("before", "after"), ylim=(0, 100))
+    left.set(title="held-out accuracy, % (n = 500)", xticks=(0, 1), xticklabels=("before", "after"), ylim=(0, 103))
     left.set_xlim(-0.5, 1.5)
-    middle.set(title="training accuracy, %", xlabel="step", ylim=(0, 100))
+    middle.set(title="training accuracy, %", xlabel="step", ylim=(0, 103))
     right.set(title="tokens per answer", xlabel="step", ylim=(0, None))
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)

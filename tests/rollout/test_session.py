@@ -91,7 +91,7 @@ def test_a_prompt_that_does_not_fit_is_an_error_not_a_zero(tiny: Policy) -> None
     outcome, _ = play(tiny, make_echo_world(), context_length=10)
     assert outcome.trace.stop is StopReason.CONTEXT_OVERFLOW and not outcome.trace.calls
     assert outcome.verdict.reward is None and outcome.verdict.error is not None
-    assert outcome.verdict.error.kind == "context_overflow"
+    assert outcome.verdict.error.kind == "ContextOverflow" and "tokens" in outcome.verdict.error.message
 
 
 @pytest.mark.parametrize("fault", list(Fault))

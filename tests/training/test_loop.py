@@ -220,7 +220,7 @@ def test_when_every_session_fails_the_run_says_why(tiny_folder: Path, tmp_path: 
 def test_a_prompt_longer_than_the_context_is_said_at_once(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(AskesisError, match="every session failed") as caught:
         start(small(tiny_folder, tmp_path / "run", "sampling.max_context=12"))
-    assert "context_overflow" in str(caught.value.got)
+    assert "ContextOverflow" in str(caught.value.got) and "fewer than 12" in str(caught.value)
 
 
 def test_drift_stops_the_run(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

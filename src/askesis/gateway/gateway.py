@@ -67,6 +67,11 @@ class Endpoint:
         self._opened = session.clock.now()
         self._closed = False
 
+    @property
+    def num_replies(self) -> int:
+        """How often the policy has spoken."""
+        return len(self._builder.calls)
+
     async def chat(self, messages: Sequence[Message], *, sampling: Sampling | None = None) -> Reply:
         """Let the policy speak next.
 

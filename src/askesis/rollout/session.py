@@ -61,8 +61,10 @@ async def _play(
         return turn.stop, None
     except BudgetExhausted as error:
         return StopReason(error.reason), None
-    except ContextOverflow:
-        return StopReason.CONTEXT_OVERFLOW, None
+    except ContextOverflow as error:
+        # A first prompt that does not fit says nothing about the policy; later on the session was merely cut.
+        silent = endpoint.num_replies == 0
+        return StopReason.CONTEXT_OVERFLOW, failure_of(error, FailureOrigin.FRAMEWORK) if silent else None
     except SessionFailed as error:
         return StopReason.FAILED, error.failure
     except EngineError as error:
