@@ -34,10 +34,12 @@ def prepare(resolved: Resolved[Recipe]) -> Prepared:
         AskesisError: no space, or no permission.
     """
     recipe = resolved.recipe
-    world = open_world(recipe)
     resolve_name(recipe.policy.name)
     run = RunDir(default_run_dir(resolved))
-    run.claim(resolved, versions() | {"threads": str(recipe.run.threads or os.cpu_count())})
+    found = versions() | {"threads": str(recipe.run.threads or os.cpu_count())}
+    run.check(resolved, found)  # cheap refusals first: building the world may import its library
+    world = open_world(recipe)
+    run.claim(resolved, found)
     return Prepared(run, world)
 
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,14 +138,14 @@ class RunDir:
             raise CheckpointError("a file of the run is broken", where=str(path), got=type(value).__name__)
         return value
 
-    def claim(self, resolved: Resolved[Recipe], versions: Mapping[str, str]) -> None:
-        """Make this the folder of the run that ``resolved`` describes, or check that it already is.
+    def check(self, resolved: Resolved[Recipe], versions: Mapping[str, str]) -> None:
+        """Raise unless this can be, or already is, the folder of the run that ``resolved`` describes.
 
         Raises:
             RecipeError: the folder belongs to another recipe, or holds other things.
-            AskesisError: it cannot be written, or too little space is left.
+            AskesisError: it cannot be read.
         """
-        try:
+        with _as_ours(self.path):
             known = self.identity_file.exists()
             if known and self.store.exists():
                 self._check_same(resolved, versions)
@@ -156,32 +157,36 @@ class RunDir:
                     expected="an empty or new folder, or the folder of this run",
                     next_step="choose another run.dir",
                 )
+
+    def claim(self, resolved: Resolved[Recipe], versions: Mapping[str, str]) -> None:
+        """Make this the folder of the run that ``resolved`` describes.
+
+        Raises:
+            RecipeError: as :meth:`check`.
+            AskesisError: it cannot be written, or too little space is left.
+        """
+        self.check(resolved, versions)
+        with _as_ours(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.path).free
             if free < _MIN_FREE_BYTES:
                 raise out_of_space(self.path, free)
-            if not self.store.exists():  # until then nothing of a run exists, so a corrected recipe may take its place
-                recipe = resolved.values
-                write_json(
-                    self.identity_file,
-                    {
-                        "format_version": FORMAT_VERSION,
-                        "run_id": run_id_of(resolved),
-                        "name": resolved.name,
-                        "recipe_hash": resolved.hash,
-                        "recipe": {key: value for key, value in recipe.items() if key != "run.dir"},
-                        "rows": [[r.key, r.value, r.default, r.origin] for r in resolved.rows],
-                        "seed": resolved.recipe.run.seed,
-                        "versions": dict(versions),
-                    },
-                )
-        except OSError as error:
-            raise AskesisError(
-                "the run's folder cannot be written",
-                where=str(self.path),
-                got=str(error),
-                next_step="choose another run.dir",
-            ) from error
+            if self.store.exists():
+                return
+            # Until there is a store nothing of a run exists, so a corrected recipe may take the place of a wrong one.
+            write_json(
+                self.identity_file,
+                {
+                    "format_version": FORMAT_VERSION,
+                    "run_id": run_id_of(resolved),
+                    "name": resolved.name,
+                    "recipe_hash": resolved.hash,
+                    "recipe": {key: value for key, value in resolved.values.items() if key != "run.dir"},
+                    "rows": [[r.key, r.value, r.default, r.origin] for r in resolved.rows],
+                    "seed": resolved.recipe.run.seed,
+                    "versions": dict(versions),
+                },
+            )
 
     def _check_same(self, resolved: Resolved[Recipe], versions: Mapping[str, str]) -> None:
         identity = self.identity()
@@ -213,6 +218,20 @@ class RunDir:
             listed = ", ".join(f"{k} {before[k]} -> {now.get(k)}" for k in changed)
             warnings = self.state().get("warnings", [])
             self.update_state(warnings=sorted({*warnings, f"resumed with other versions: {listed}"}))
+
+
+@contextmanager
+def _as_ours(path: Path) -> Iterator[None]:
+    """The operating system's complaints about a folder, as ours."""
+    try:
+        yield
+    except OSError as error:
+        raise AskesisError(
+            "the run's folder cannot be written",
+            where=str(path),
+            got=str(error),
+            next_step="choose another run.dir",
+        ) from error
 
 
 def out_of_space(path: Path, free: int) -> AskesisError:
