@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 
-from askesis.algorithms import build
+from askesis.algorithms import LossTerms, build
 from askesis.engines import Request, Sampling
 from askesis.engines.embedded import EmbeddedEngine, sample_batch
 from askesis.errors import SelfCheckError
@@ -69,6 +72,23 @@ def test_a_wrong_temperature_is_found_as_drift(tiny: Policy) -> None:
     with pytest.raises(SelfCheckError, match="log-probabilities") as caught:
         require(results, step=7)
     assert caught.value.where == "step 7" and "temperature" in str(caught.value.next_step)
+
+
+def test_an_objective_that_divides_by_its_own_micro_batch_is_found(tiny: Policy) -> None:
+    agent = learner(tiny, micro_batch_tokens=40)
+    sound = agent.algorithm.objective
+
+    def dividing(
+        logp_new: torch.Tensor, logp_old: torch.Tensor, advantage: torch.Tensor, mask: torch.Tensor, **params: Any
+    ) -> LossTerms:
+        terms = sound.function(logp_new, logp_old, advantage, mask, **params)
+        return dataclasses.replace(terms, per_token_BT=terms.per_token_BT / mask.sum())
+
+    objective = dataclasses.replace(sound, function=dividing)
+    agent.algorithm = dataclasses.replace(agent.algorithm, objective=objective)
+    assert failed(EmbeddedEngine(tiny), agent, sampled(tiny)) == [
+        "the gradient does not depend on the micro-batch split"
+    ]
 
 
 def test_truncated_sampling_is_not_compared(tiny: Policy) -> None:

@@ -65,7 +65,6 @@ def run_guarded(command: Callable[[], object], *, json_output: bool) -> None:
         _complain(error, json_output=json_output)
         sys.exit(EXIT_USAGE if isinstance(error, RecipeError) else EXIT_FAILED)
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; the same command resumes", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -105,13 +105,19 @@ class GradientLearner:
         merged["num_singleton_groups"] = report.num_singleton_groups
         return UpdateReport(metrics=merged, advantages=tuple(report.advantage_B.tolist()))
 
-    def loss_value(self, samples: Sequence[Sample], *, micro_batch_tokens: int) -> float:
-        """The loss on ``samples`` at the present weights, changing nothing. For self-checks and tests."""
+    def gradient_norm(self, samples: Sequence[Sample], *, micro_batch_tokens: int) -> float:
+        """Norm of the gradient on ``samples`` at the present weights, changing nothing. For self-checks.
+
+        The gradient says more than the loss, which is zero on fresh samples whose advantages add up to zero.
+        """
         rows = rows_of(samples)
         report = self._advantages(samples, rows, remember=False)
-        with torch.no_grad():
-            parts = self._losses(rows, range(len(rows)), report, None, micro_batch_tokens)
-            return float(sum(loss.double() for loss, _, _ in parts))
+        self._optimizer.zero_grad(set_to_none=True)
+        for loss, _, _ in self._losses(rows, range(len(rows)), report, None, micro_batch_tokens):
+            loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        self._optimizer.zero_grad(set_to_none=True)
+        return float(norm)
 
     @torch.no_grad()
     def score(self, rows: Sequence[Row], *, reference: bool = False) -> list[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,11 @@ def run(recipe: Path, overrides: Sequence[str], *, explain: bool, json_output: b
     from askesis.training.reporting import write_report
 
     with open_progress(json_output=json_output) as progress:
-        result = train(resolved, prepared.run, prepared.world, progress)
+        try:
+            result = train(resolved, prepared.run, prepared.world, progress)
+        except KeyboardInterrupt:
+            print("interrupted; the same command resumes", file=sys.stderr)
+            raise
         progress.stage("writing the report")
         write_report(prepared.run)
     _show(result.run, prepared.run.state(), prepared.run.path, json_output=json_output)
