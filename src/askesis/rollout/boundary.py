@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from askesis.trace import Failure, FailureOrigin
 
-__all__ = ["SessionFailed", "failure_of", "guarded"]
+__all__ = ["FOREIGN_CODE", "SessionFailed", "failure_of", "guarded"]
 
 T = TypeVar("T")
 _MAX_TEXT = 4000
@@ -46,14 +46,7 @@ async def guarded(call: Callable[[], Awaitable[T]], origin: FailureOrigin, *, ti
     Raises:
         SessionFailed: it raised, or its deadline passed.
     """
-
-    async def run() -> T:
-        try:
-            return await call()
-        except SystemExit as error:  # foreign code does not end the run
-            raise RuntimeError(f"{what} called sys.exit({error.code!r})") from error
-
-    task = asyncio.ensure_future(run())
+    task = asyncio.ensure_future(_run(call, what))
     try:
         await asyncio.wait({task}, timeout=timeout_s)
     except asyncio.CancelledError:
@@ -72,6 +65,18 @@ async def guarded(call: Callable[[], Awaitable[T]], origin: FailureOrigin, *, ti
     if not isinstance(error, Exception):
         raise error  # KeyboardInterrupt is not for us to keep
     raise SessionFailed(failure_of(error, origin)) from error
+
+
+async def _run(call: Callable[[], Awaitable[T]], what: str) -> T:
+    """Where foreign code runs: the watchdog knows it by this frame."""
+    try:
+        return await call()
+    except SystemExit as error:  # foreign code does not end the run
+        raise RuntimeError(f"{what} called sys.exit({error.code!r})") from error
+
+
+FOREIGN_CODE = frozenset({_run.__code__})
+"""Code objects below which foreign code runs."""
 
 
 def _forget(task: asyncio.Future[Any]) -> None:

@@ -10,7 +10,9 @@ from typing import Literal
 from askesis.clock import Clock, SystemClock
 from askesis.environments.protocol import World
 from askesis.gateway import Gateway, Session
+from askesis.rollout.boundary import FOREIGN_CODE
 from askesis.rollout.session import Outcome, run_session
+from askesis.rollout.watchdog import Watchdog
 from askesis.store import Group, Member
 from askesis.streams import seed_of
 from askesis.trace import Budgets, Task
@@ -98,7 +100,9 @@ class RolloutRunner:
                 members=tuple(members),
             )
 
-        return list(await asyncio.gather(*(group(spec) for spec in specs)))
+        # Twice the deadline of a call: a busy loop is not a blocked one.
+        async with Watchdog(2 * self._settings.call_timeout_s, FOREIGN_CODE):
+            return list(await asyncio.gather(*(group(spec) for spec in specs)))
 
     def _session(self, spec: GroupSpec, index: int, policy_version: int) -> Session:
         own, general = spec.task.budgets, self._settings.budgets
