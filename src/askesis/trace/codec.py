@@ -83,7 +83,7 @@ def decode(data: bytes) -> Trace:
         tokens = np.frombuffer(data, "<u4", num_tokens, start)
         logprobs = np.frombuffer(data, "<f4", num_logprobs, start + 4 * num_tokens)
         trace = from_parts(header, tokens, logprobs)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         if isinstance(error, TraceError) and error.where == _WHERE:
             raise
         raise _broken("the header is malformed", got=str(error)) from error
@@ -97,6 +97,14 @@ def from_parts(header: dict[str, Any], tokens: np.ndarray, logprobs: np.ndarray)
     header's.
     """
     shape = header["nodes"]
+    for index, (parent, length, _, _) in enumerate(shape):
+        # A parent precedes its children: without this a damaged header could send the walk to the root in circles.
+        if (
+            not (parent is None or (type(parent) is int and 0 <= parent < index))
+            or type(length) is not int
+            or length < 1
+        ):
+            raise _broken("a node's parent or length is impossible", got=shape[index])
     ends = np.cumsum([length for _, length, _, _ in shape])
     nodes = [
         Node(parent=parent, tokens=tokens[end - length : end], call=call, offset=offset)
