@@ -91,7 +91,7 @@ def test_a_newer_schema_is_refused_by_name() -> None:
 def test_impossible_nodes_are_refused_at_once(node: list[int]) -> None:
     call = Call(key=0, context=[5], sampled=[6], logprobs=[-1.0])
     header = json.loads(json.dumps(header_of(TraceBuilder([call]).finish(StopReason.TERMINATED))))
-    header["nodes"][1] = [*node, 0, 0]
+    header["nodes"][1] = node
     with pytest.raises(TraceError, match="impossible"):
         from_parts(header, np.array([5, 6], np.uint32), np.array([-1.0], np.float32))
 
