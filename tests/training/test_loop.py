@@ -195,8 +195,8 @@ def flaky(world: World, rates: dict[Fault, float]) -> World:
 
 
 def test_bad_sessions_are_counted_and_the_run_goes_on(tiny_folder: Path, tmp_path: Path) -> None:
-    resolved = small(tiny_folder, tmp_path / "run", "rollout.call_timeout_s=0.2", "rollout.group_size=6")
-    rates = {Fault.HANG: 0.08, Fault.RAISE: 0.08, Fault.GARBAGE: 0.08, Fault.NAN: 0.08, Fault.CRASH_CLOSE: 0.08}
+    resolved = small(tiny_folder, tmp_path / "run", "rollout.call_timeout_s=1.0", "rollout.group_size=8")
+    rates = dict.fromkeys((Fault.HANG, Fault.RAISE, Fault.GARBAGE, Fault.NAN, Fault.CRASH_CLOSE), 0.05)
     start(resolved, flaky(parity(), rates))
     with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
         (entry,) = store.runs()
