@@ -56,17 +56,31 @@ def advantages(algorithm: Algorithm, batch: list[Sample]) -> list[float]:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_gradient_does_not_depend_on_the_micro_batch_split(name: str, tiny_folder: object) -> None:
+def test_the_gradient_does_not_depend_on_the_micro_batch_split_or_the_layout(name: str, tiny_folder: object) -> None:
     gradients = []
     batch = samples(load_policy(str(tiny_folder), device="cpu"))
-    for tokens in (1, 40, 1 << 20):
+    for tokens, packed in ((1 << 20, False), (40, False), (1, True), (40, True), (1 << 20, True)):
         policy = load_policy(str(tiny_folder), device="cpu")
-        report = learner(policy, name, micro_batch_tokens=tokens, max_grad_norm=1e9).update(batch)
+        report = learner(policy, name, micro_batch_tokens=tokens, packed=packed, max_grad_norm=1e9).update(batch)
         gradients.append(torch.cat([p.grad.flatten() for _, p in policy.trainable() if p.grad is not None]))
         assert report.metrics["drift"] == pytest.approx(0.0, abs=1e-4)
     size = float(gradients[0].norm())
-    assert float((gradients[0] - gradients[1]).norm()) < 1e-5 * size
-    assert float((gradients[0] - gradients[2]).norm()) < 1e-5 * size
+    for other in gradients[1:]:
+        assert float((gradients[0] - other).norm()) < 1e-5 * size
+
+
+def test_only_the_speed_changes_with_the_layout(tiny_folder: object) -> None:
+    """The same curves over ten updates: losses, entropies, gradient norms, and in the end the weights."""
+    batches = [samples(load_policy(str(tiny_folder), device="cpu"), num_groups=g) for g in (2, 3)]
+    curves, weights = [], []
+    for packed in (True, False):
+        policy = load_policy(str(tiny_folder), device="cpu")
+        agent = learner(policy, "grpo", {"kl_beta": 0.1}, packed=packed, updates_per_step=2, lr=1e-4)
+        reports = [agent.update(batches[i % 2]).metrics for i in range(5)]
+        curves.append([r[name] for r in reports for name in ("loss", "grad_norm", "entropy", "kl", "ratio")])
+        weights.append(torch.cat([p.detach().flatten() for _, p in policy.trainable()]))
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3, abs=1e-5)
+    assert float((weights[0] - weights[1]).abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -74,9 +88,9 @@ def test_rewarded_answers_become_more_probable(name: str, tiny: Policy) -> None:
     batch = samples(tiny)
     rows = rows_of(batch)
     agent = learner(tiny, name, lr=1e-4)
-    before = [float(logp.sum()) for logp in agent.score(rows)]
+    before = agent.score(rows).sum(1).tolist()
     advantages = agent.update(batch).advantages
-    after = [float(logp.sum()) for logp in agent.score(rows)]
+    after = agent.score(rows).sum(1).tolist()
     gain = sum(a * (x - y) for a, x, y in zip(advantages, after, before, strict=True))
     assert gain > 0
     assert agent.version == 1
@@ -145,6 +159,11 @@ def test_saved_and_restored_state_continues_bit_for_bit(tiny_folder: object) -> 
     resumed.update(batches[1])
     assert weights_hash(fresh.model) == weights_hash(policy.model)
     assert resumed.version == agent.version == 2
+
+
+def test_nothing_to_learn_from_is_an_error(tiny: Policy) -> None:
+    with pytest.raises(AlgorithmError, match="nothing to learn from"):
+        learner(tiny).update([])
 
 
 def test_state_of_another_model_is_refused(tiny: Policy) -> None:

@@ -13,7 +13,9 @@ from askesis.engines import Request, Sampling
 from askesis.engines.embedded import EmbeddedEngine, sample_batch
 from askesis.errors import SelfCheckError
 from askesis.learners import GradientLearner, LearnerSettings, Sample
+from askesis.policy.forest import Forest
 from askesis.policy.loading import Policy, load_policy
+from askesis.policy.tree_attention import TreeMask
 from askesis.trace import Call, StopReason, TraceBuilder
 from askesis.training.selfcheck import require, run_checks
 
@@ -48,7 +50,7 @@ def test_a_sound_run_passes_and_nothing_changes(tiny: Policy) -> None:
     agent, engine, samples = learner(tiny), EmbeddedEngine(tiny), sampled(tiny)
     before = engine.weights_hash()
     results = run_checks(engine, agent, samples, max_drift=1e-3)
-    assert [r.passed for r in results] == [True] * 4
+    assert [r.passed for r in results] == [True] * 5
     assert all(r.detail and r.cause for r in results)
     require(results, step=0)
     assert engine.weights_hash() == before
@@ -72,6 +74,28 @@ def test_a_wrong_temperature_is_found_as_drift(tiny: Policy) -> None:
     with pytest.raises(SelfCheckError, match="log-probabilities") as caught:
         require(results, step=7)
     assert caught.value.where == "step 7" and "temperature" in str(caught.value.next_step)
+
+
+def test_a_packed_layout_that_sees_too_much_is_found(tiny: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, samples = learner(tiny), sampled(tiny)
+    whole = TreeMask.of
+    monkeypatch.setattr(TreeMask, "of", lambda forest, device: whole(_blind(forest), device))
+    assert "the packed forest scores as its branches do" in failed(EmbeddedEngine(tiny), agent, samples)
+    plain = learner(tiny, packed=False)
+    assert failed(EmbeddedEngine(tiny), plain, samples) == []
+
+
+def _blind(forest: Forest) -> Forest:
+    """Every token sees all that comes before it, as if the forest were one sequence."""
+    size = len(forest.ids_N)
+    return dataclasses.replace(
+        forest,
+        start_R=forest.start_R[:1],
+        stop_R=forest.stop_R[-1:],
+        end_R=forest.stop_R[-1:],
+        level_R=forest.level_R[:1],
+        end_N=forest.end_N * 0 + size,
+    )
 
 
 def test_an_objective_that_divides_by_its_own_micro_batch_is_found(tiny: Policy) -> None:

@@ -1,6 +1,6 @@
 """Who changes the weights."""
 
-from askesis.learners.batch import Row, Sample, rows_of
+from askesis.learners.batch import Row, Sample, TokenTable, rows_of
 from askesis.learners.gradient import GradientLearner, LearnerSettings, UpdateReport
 
-__all__ = ["GradientLearner", "LearnerSettings", "Row", "Sample", "UpdateReport", "rows_of"]
+__all__ = ["GradientLearner", "LearnerSettings", "Row", "Sample", "TokenTable", "UpdateReport", "rows_of"]

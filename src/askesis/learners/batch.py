@@ -1,12 +1,11 @@
-"""From judged traces to padded tensors, one row per branch.
+"""From judged traces to training sequences, and from those to tables of sampled tokens.
 
-Shape suffixes: B rows, T positions. Position t of a [B, T] tensor holds what concerns token t; the model predicts it
-from t - 1.
+Shape suffixes: B rows, T sampled tokens of a row (prompts and observations take no place), M sampled tokens of one row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ from askesis.errors import TemplateError
 from askesis.policy.template import check_mask
 from askesis.trace import Trace
 
-__all__ = ["Padded", "Row", "Sample", "micro_batches", "pad", "rows_of"]
+__all__ = ["Row", "Sample", "TokenTable", "rows_of", "stack"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,10 +35,15 @@ class Row:
     """One branch of a sample's token tree as a training sequence of n tokens."""
 
     tokens: NDArray[np.uint32]
-    mask: NDArray[np.bool_]
-    """Sampled tokens that this row owns; a token shared by several branches is owned by one of them."""
+    """[n]."""
+    at: NDArray[np.int64]
+    """[M] positions of the sampled tokens that this row owns, ascending, none of them 0. A token shared by several
+    branches is owned by one of them.
+    """
     behaviour: NDArray[np.float32]
-    """Log-probabilities at sampling time; 0 outside the mask."""
+    """[M] log-probabilities at sampling time."""
+    turn: NDArray[np.int32]
+    """[M] number of the model call that drew the token, within its trace."""
     sample: int
     """Index of the sample that the row belongs to."""
 
@@ -57,56 +61,47 @@ def rows_of(samples: Sequence[Sample]) -> list[Row]:
             )
         for branch in branches:
             check_mask(branch.sampled, where=sample.trace_id)
-            if branch.owned.any():
-                rows.append(Row(tokens=branch.tokens, mask=branch.owned, behaviour=branch.logprobs, sample=index))
+            at = branch.owned.nonzero()[0]
+            if len(at):
+                rows.append(
+                    Row(
+                        tokens=branch.tokens,
+                        at=at,
+                        behaviour=branch.logprobs[at],
+                        turn=branch.call[at],
+                        sample=index,
+                    )
+                )
     return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Padded:
-    """Rows padded on the right to a common length; padding cannot be seen by a causal model."""
+class TokenTable:
+    """The sampled tokens of rows side by side, padded on the right."""
 
-    ids_BT: torch.Tensor
     mask_BT: torch.Tensor
+    """bool, False on padding."""
+    sequence_B: torch.Tensor
+    """int64 index of each row's sample."""
     behaviour_BT: torch.Tensor
-    sample_B: torch.Tensor
-    row_B: torch.Tensor
-    """Index of each row in the list that was padded."""
+    """float32."""
+    turn_BT: torch.Tensor
+    """int64."""
 
-    @property
-    def first(self) -> int:
-        """Earliest position of a token in the mask: nothing before it needs to be predicted."""
-        return int(self.mask_BT.any(0).nonzero()[0, 0])
-
-
-def pad(rows: Sequence[Row], indices: Sequence[int], device: torch.device) -> Padded:
-    """The rows at ``indices`` as tensors."""
-    length = max(len(rows[i].tokens) for i in indices)
-    ids = np.zeros((len(indices), length), dtype=np.int64)
-    mask = np.zeros((len(indices), length), dtype=np.bool_)
-    behaviour = np.zeros((len(indices), length), dtype=np.float32)
-    for place, index in enumerate(indices):
-        size = len(rows[index].tokens)
-        ids[place, :size] = rows[index].tokens
-        mask[place, :size] = rows[index].mask
-        behaviour[place, :size] = rows[index].behaviour
-    return Padded(
-        ids_BT=torch.from_numpy(ids).to(device),
-        mask_BT=torch.from_numpy(mask).to(device),
-        behaviour_BT=torch.from_numpy(behaviour).to(device),
-        sample_B=torch.tensor([rows[i].sample for i in indices], device=device),
-        row_B=torch.tensor(list(indices), device=device),
-    )
+    @classmethod
+    def of(cls, rows: Sequence[Row], device: torch.device) -> TokenTable:
+        """The table of ``rows``, at least one."""
+        return cls(
+            mask_BT=stack([np.ones(len(row.at), np.bool_) for row in rows], device),
+            sequence_B=torch.tensor([row.sample for row in rows], device=device),
+            behaviour_BT=stack([row.behaviour for row in rows], device),
+            turn_BT=stack([row.turn.astype(np.int64) for row in rows], device),
+        )
 
 
-def micro_batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
-    """Indices of rows of similar length, at most ``max_tokens`` padded tokens each (a longer row goes alone)."""
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
-    batch: list[int] = []
-    for index in order:
-        if batch and (len(batch) + 1) * len(rows[index].tokens) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+def stack(rows: Sequence[NDArray[np.generic]], device: torch.device) -> torch.Tensor:
+    """[B, T]: arrays of different lengths side by side, zeros behind."""
+    table = np.zeros((len(rows), max(len(row) for row in rows)), rows[0].dtype)
+    for place, row in enumerate(rows):
+        table[place, : len(row)] = row
+    return torch.from_numpy(table).to(device)

@@ -1,23 +1,27 @@
 """The gradient learner: AdamW on a loss that does not depend on how the batch is cut.
 
-This path trains each branch as a sequence of its own. It is the oracle that faster paths are tested against.
-Shape suffixes: B rows, T positions, V vocabulary.
+Branches are scored packed into a forest, each distinct token once, or padded, one row each: the layout changes the
+speed and nothing else. Shape suffixes: B rows, T sampled tokens of a row.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from askesis.algorithms import AdvantageReport, Algorithm, LossInputs, RewardBatch, Sums, add_diagnostics, reward_kl
 from askesis.errors import AlgorithmError, CheckpointError
-from askesis.learners.batch import Padded, Row, Sample, micro_batches, pad, rows_of
+from askesis.learners.batch import Row, Sample, TokenTable, rows_of
+from askesis.learners.packed import PackedScorer
+from askesis.learners.padded import PaddedScorer
+from askesis.learners.scoring import Scorer
 from askesis.policy.loading import Policy
 
 __all__ = ["GradientLearner", "LearnerSettings", "UpdateReport"]
@@ -36,6 +40,8 @@ class LearnerSettings:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     updates_per_step: int = 1
+    packed: bool = True
+    """Score every distinct token once; False trains each branch on its own."""
     micro_batch_tokens: int = 8192
     temperature: float = 1.0
     """Of the behaviour policy: the learner scores tokens under the distribution that they were drawn from."""
@@ -56,9 +62,15 @@ class UpdateReport:
     """One per sample, in order."""
 
 
-class _Scores(NamedTuple):
-    logp_BT: torch.Tensor
-    entropy_BT: torch.Tensor
+class _Share(NamedTuple):
+    """What one micro-batch adds."""
+
+    to_differentiate: Tensor
+    """[] whose gradients, over all micro-batches, add up to that of the loss."""
+    loss: float
+    diagnostics: Mapping[str, Sums]
+    gap_BT: Tensor
+    """|log-probability now - at sampling time|, 0 on padding."""
 
 
 class GradientLearner:
@@ -79,6 +91,7 @@ class GradientLearner:
             betas=(settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay,
         )
+        self._scorer = self._make_scorer(policy.model)
         self._reference = self._make_reference() if algorithm.needs & {"logp_ref_BT", "kl_B"} else None
 
     def update(self, samples: Sequence[Sample]) -> UpdateReport:
@@ -89,13 +102,12 @@ class GradientLearner:
             TemplateError: a trace whose mask selects nothing or everything.
         """
         rows = rows_of(samples)
-        behaviour = self.score(rows) if self.settings.truncated else None
-        report = self._advantages(samples, rows)
-        parts = _cut_by_group(samples, self.settings.updates_per_step)
+        table = self._table(rows)
+        report = self._advantages(samples, rows, table)
         metrics: dict[str, list[float | None]] = {}
-        for number, part in enumerate(parts):
+        for number, part in enumerate(_cut_by_group(samples, self.settings.updates_per_step)):
             chosen = [i for i, row in enumerate(rows) if row.sample in part]
-            step = self._step(rows, chosen, report, behaviour, first=number == 0)
+            step = self._step(rows, table, chosen, report, first=number == 0)
             for name, value in step.items():
                 metrics.setdefault(name, []).append(value)
         self.version += 1
@@ -105,37 +117,50 @@ class GradientLearner:
         merged["num_singleton_groups"] = report.num_singleton_groups
         return UpdateReport(metrics=merged, advantages=tuple(report.advantage_B.tolist()))
 
-    def gradient_norm(self, samples: Sequence[Sample], *, micro_batch_tokens: int) -> float:
+    def gradient_norm(self, samples: Sequence[Sample], *, micro_batch_tokens: int, packed: bool | None = None) -> float:
         """Norm of the gradient on ``samples`` at the present weights, changing nothing. For self-checks.
 
         The gradient says more than the loss, which is zero on fresh samples whose advantages add up to zero.
         """
         rows = rows_of(samples)
-        report = self._advantages(samples, rows, remember=False)
+        table = self._table(rows)
+        report = self._advantages(samples, rows, table, remember=False)
+        scorer = self._scorer if packed is None else self._make_scorer(self.policy.model, packed=packed)
         self._optimizer.zero_grad(set_to_none=True)
-        for loss, _, _ in self._losses(rows, range(len(rows)), report, None, micro_batch_tokens):
-            loss.backward()
+        for share in self._shares(scorer, rows, table, range(len(rows)), report, micro_batch_tokens):
+            share.to_differentiate.backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         self._optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
     @torch.no_grad()
-    def score(self, rows: Sequence[Row], *, reference: bool = False) -> list[torch.Tensor]:
-        """Log-probability of each row's masked tokens under the present (or the reference) weights; zeros elsewhere."""
-        result: list[torch.Tensor] = [torch.empty(0)] * len(rows)
-        for indices in micro_batches(rows, self.settings.micro_batch_tokens):
-            batch = pad(rows, indices, self.policy.device)
-            logp_BT = self._forward(batch, reference=reference).logp_BT
-            for place, index in enumerate(indices):
-                result[index] = logp_BT[place, : len(rows[index].tokens)].cpu()
-        return result
+    def score(self, rows: Sequence[Row], *, reference: bool = False, packed: bool | None = None) -> Tensor:
+        """[B, T] log-probability of each row's sampled tokens under the present (or the reference) weights; 0 on
+        padding.
+        """
+        scorer = self._scorer if packed is None else self._make_scorer(self.policy.model, packed=packed)
+        with nullcontext() if not reference else self._without_adapters():
+            if reference and self._reference is not None:
+                scorer = self._reference
+            parts = [(i, scorer([rows[j] for j in i]).logp_BT) for i in self._cut(scorer, rows)]
+        logp_BT = torch.zeros(len(rows), max(len(row.at) for row in rows), device=self.policy.device)
+        for indices, part_BT in parts:
+            logp_BT[indices, : part_BT.shape[1]] = part_BT
+        return logp_BT
 
-    def _advantages(self, samples: Sequence[Sample], rows: Sequence[Row], *, remember: bool = True) -> AdvantageReport:
+    def _table(self, rows: Sequence[Row]) -> TokenTable:
+        if not rows:
+            raise AlgorithmError("there is nothing to learn from", next_step="give at least one judged trace")
+        table = TokenTable.of(rows, self.policy.device)
+        return replace(table, behaviour_BT=self.score(rows)) if self.settings.truncated else table
+
+    def _advantages(
+        self, samples: Sequence[Sample], rows: Sequence[Row], table: TokenTable, *, remember: bool = True
+    ) -> AdvantageReport:
         kl_B = None
         if "kl_B" in self.algorithm.needs:
-            whole = pad(rows, range(len(rows)), torch.device("cpu"))
-            reference_BT = _stack(self.score(rows, reference=True), whole)
-            kl_B = reward_kl(whole.behaviour_BT, reference_BT, whole.mask_BT, whole.sample_B, len(samples))
+            reference_BT = self.score(rows, reference=True)
+            kl_B = reward_kl(table.behaviour_BT, reference_BT, table.mask_BT, table.sequence_B, len(samples)).cpu()
         report = self.algorithm.advantages(
             RewardBatch(
                 reward_B=torch.tensor([s.reward for s in samples], dtype=torch.float32),
@@ -151,9 +176,9 @@ class GradientLearner:
     def _step(
         self,
         rows: Sequence[Row],
+        table: TokenTable,
         chosen: Sequence[int],
         report: AdvantageReport,
-        behaviour: Sequence[torch.Tensor] | None,
         *,
         first: bool,
     ) -> dict[str, float | None]:
@@ -161,12 +186,12 @@ class GradientLearner:
         self._optimizer.zero_grad(set_to_none=True)
         total, gap_sum, gap_max = 0.0, 0.0, 0.0
         diagnostics: list[Mapping[str, Sums]] = []
-        for loss, parts, gap_BT in self._losses(rows, chosen, report, behaviour, self.settings.micro_batch_tokens):
-            loss.backward()
-            total += float(loss.detach())
-            diagnostics.append(parts)
-            gap_sum += float(gap_BT.sum())
-            gap_max = max(gap_max, float(gap_BT.max()))
+        for share in self._shares(self._scorer, rows, table, chosen, report, self.settings.micro_batch_tokens):
+            share.to_differentiate.backward()
+            total += share.loss
+            diagnostics.append(share.diagnostics)
+            gap_sum += float(share.gap_BT.sum())
+            gap_max = max(gap_max, float(share.gap_BT.max()))
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
         if not math.isfinite(float(norm)):
             self._optimizer.zero_grad(set_to_none=True)
@@ -181,7 +206,7 @@ class GradientLearner:
             group["lr"] = lr
         self._optimizer.step()
         self._num_updates += 1
-        num_tokens = sum(int(rows[i].mask.sum()) for i in chosen)
+        num_tokens = sum(len(rows[i].at) for i in chosen)
         # Only before the first optimiser step are the learner's weights those that sampled.
         comparable = first and not self.settings.truncated
         return {
@@ -194,84 +219,63 @@ class GradientLearner:
             "drift_max": gap_max if comparable else None,
         }
 
-    def _losses(
+    def _shares(
         self,
+        scorer: Scorer,
         rows: Sequence[Row],
+        table: TokenTable,
         chosen: Sequence[int],
         report: AdvantageReport,
-        behaviour: Sequence[torch.Tensor] | None,
         micro_batch_tokens: int,
-    ) -> Any:
-        """Yield (loss share, diagnostics, |log-probability gap| [B, T]) of each micro-batch."""
-        device = self.policy.device
-        mine = [rows[i] for i in chosen]
-        weights = self._weights(mine)
-        for indices in micro_batches(mine, micro_batch_tokens):
-            batch = pad(mine, indices, device)
-            scores = self._forward(batch)
-            behaviour_BT = batch.behaviour_BT
-            if behaviour is not None:
-                behaviour_BT = _stack([behaviour[chosen[i]] for i in indices], batch)
-            length = batch.ids_BT.shape[1]
-            advantage_BT = report.advantage_B.to(device)[batch.sample_B][:, None].expand(-1, length)
+    ) -> Iterator[_Share]:
+        """What each micro-batch of the chosen rows adds to the loss and its gradient."""
+        mine = torch.tensor(chosen, device=self.policy.device)
+        weight_BT = torch.zeros(table.mask_BT.shape, device=self.policy.device)
+        weight_BT[mine] = self.algorithm.token_weights(table.mask_BT[mine], table.sequence_B[mine])
+        advantage_B = report.advantage_B.to(self.policy.device)[table.sequence_B]
+        for places in scorer.micro_batches([rows[i] for i in chosen], micro_batch_tokens):
+            cut = [chosen[place] for place in places]
+            scores = scorer([rows[i] for i in cut])
+            length = scores.logp_BT.shape[1]
+            mask_BT, behaviour_BT = table.mask_BT[cut, :length], table.behaviour_BT[cut, :length]
             result = self.algorithm.loss(
                 LossInputs(
                     logp_new_BT=scores.logp_BT,
                     logp_behaviour_BT=behaviour_BT,
-                    advantage_BT=advantage_BT,
-                    mask_BT=batch.mask_BT,
-                    weight_BT=_stack([weights[i] for i in indices], batch),
-                    logp_ref_BT=self._reference_scores(batch),
-                    sequence_B=batch.sample_B,
+                    advantage_BT=advantage_B[cut, None].expand(-1, length),
+                    mask_BT=mask_BT,
+                    weight_BT=weight_BT[cut, :length],
+                    logp_ref_BT=self._reference_scores([rows[i] for i in cut]),
+                    sequence_B=table.sequence_B[cut],
                 )
             )
-            entropy = Sums(total=scores.entropy_BT.sum(), count=batch.mask_BT.sum())
-            gap_BT = (scores.logp_BT.detach() - behaviour_BT).abs() * batch.mask_BT
-            yield result.loss, {**result.diagnostics, "entropy": entropy}, gap_BT
+            entropy = Sums(total=scores.entropy_BT.sum(), count=mask_BT.sum())
+            yield _Share(
+                to_differentiate=result.loss,
+                loss=float(result.loss.detach()),
+                diagnostics={**result.diagnostics, "entropy": entropy},
+                gap_BT=(scores.logp_BT.detach() - behaviour_BT).abs() * mask_BT,
+            )
 
-    def _weights(self, rows: Sequence[Row]) -> list[torch.Tensor]:
-        """Weight of each token in the loss of these rows: the global denominator, computed once."""
-        whole = pad(rows, range(len(rows)), torch.device("cpu"))
-        weight_BT = self.algorithm.token_weights(whole.mask_BT, whole.sample_B)
-        return [weight_BT[i, : len(row.tokens)] for i, row in enumerate(rows)]
+    def _reference_scores(self, rows: Sequence[Row]) -> Tensor | None:
+        return self.score(rows, reference=True) if "logp_ref_BT" in self.algorithm.needs else None
 
-    def _forward(self, batch: Padded, *, reference: bool = False) -> _Scores:
-        """Log-probability and entropy at the masked positions, zeros elsewhere. Only those positions are unembedded."""
-        first = max(batch.first, 1)
-        length = batch.ids_BT.shape[1]
-        keep = torch.arange(first - 1, length - 1, device=batch.ids_BT.device)
-        model, context = self._model(reference)
-        with context:
-            logits_BTV = model(input_ids=batch.ids_BT, use_cache=False, logits_to_keep=keep).logits
-        mask_BT = batch.mask_BT[:, first:]
-        logits_NV = logits_BTV[mask_BT].float() / self.settings.temperature
-        logp_NV = logits_NV.log_softmax(-1)
-        logp_N = logp_NV.gather(-1, batch.ids_BT[:, first:][mask_BT][:, None])[:, 0]
-        with torch.no_grad():
-            entropy_N = -(logp_NV.exp() * logp_NV).sum(-1)
-        shape = batch.ids_BT.shape
-        at = batch.mask_BT.nonzero(as_tuple=True)
-        zeros = torch.zeros(shape, device=logits_NV.device)
-        return _Scores(zeros.index_put(at, logp_N), zeros.index_put(at, entropy_N))
+    def _cut(self, scorer: Scorer, rows: Sequence[Row]) -> Iterator[list[int]]:
+        return scorer.micro_batches(rows, self.settings.micro_batch_tokens)
 
-    @torch.no_grad()
-    def _reference_scores(self, batch: Padded) -> torch.Tensor | None:
-        return self._forward(batch, reference=True).logp_BT if "logp_ref_BT" in self.algorithm.needs else None
+    def _make_scorer(self, model: Any, *, packed: bool | None = None) -> Scorer:
+        kind = PackedScorer if (self.settings.packed if packed is None else packed) else PaddedScorer
+        return kind(model, temperature=self.settings.temperature)
 
-    def _make_reference(self) -> Any:
+    def _make_reference(self) -> Scorer | None:
         """The weights as they are now, for the KL penalty. With adapters, the model without them is the reference."""
         if hasattr(self.policy.model, "disable_adapter"):
             return None
-        reference = copy.deepcopy(self.policy.model)
-        return reference.requires_grad_(False)
+        return self._make_scorer(copy.deepcopy(self.policy.model).requires_grad_(False))
 
-    def _model(self, reference: bool) -> tuple[Any, Any]:
+    def _without_adapters(self) -> AbstractContextManager[Any]:
         model: Any = self.policy.model
-        if not reference:
-            return model, nullcontext()
-        if self._reference is None:
-            return model, model.disable_adapter()
-        return self._reference, nullcontext()
+        return nullcontext() if self._reference is not None else model.disable_adapter()
 
     def learning_rate(self, update: int) -> float:
         """Learning rate of the update with this number (from 0): linear warm-up, then the schedule, ending at zero."""
@@ -333,13 +337,6 @@ def _cut_by_group(samples: Sequence[Sample], parts: int) -> list[set[int]]:
     parts = max(1, min(parts, len(groups)))
     cut = [set(groups[i * len(groups) // parts : (i + 1) * len(groups) // parts]) for i in range(parts)]
     return [{i for i, s in enumerate(samples) if s.group in chosen} for chosen in cut]
-
-
-def _stack(rows: Sequence[torch.Tensor], like: Padded) -> torch.Tensor:
-    out = torch.zeros(like.ids_BT.shape, dtype=torch.float32)
-    for place, row in enumerate(rows):
-        out[place, : len(row)] = row
-    return out.to(like.ids_BT.device)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -16,6 +16,7 @@ __all__ = [
     "EngineSection",
     "EnvironmentSection",
     "EvaluationSection",
+    "LearnerSection",
     "Option",
     "PolicySection",
     "Recipe",
@@ -142,6 +143,15 @@ class RolloutSection(Section):
     """
 
 
+class LearnerSection(Section):
+    """How the gradient is computed; nothing here changes it."""
+
+    packed: bool = True
+    """Read every distinct token once (tree attention). False trains each branch on its own, by the model's own
+    attention: slower, and works for models that tree attention refuses.
+    """
+
+
 class TrainingSection(Section):
     """The optimiser and its schedule."""
 
@@ -219,5 +229,6 @@ class Recipe(Section):
     environment: EnvironmentSection = Field(default_factory=EnvironmentSection)
     algorithm: AlgorithmSection = Field(default_factory=AlgorithmSection)
     rollout: RolloutSection = Field(default_factory=RolloutSection)
+    learner: LearnerSection = Field(default_factory=LearnerSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)

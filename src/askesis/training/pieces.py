@@ -95,6 +95,7 @@ def make_learner(recipe: Recipe, policy: Policy) -> GradientLearner:
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
         updates_per_step=training.updates_per_step,
+        packed=recipe.learner.packed,
         micro_batch_tokens=training.micro_batch_tokens,
         temperature=recipe.sampling.temperature,
         truncated=training_sampling(recipe).truncates,

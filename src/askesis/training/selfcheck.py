@@ -10,7 +10,7 @@ import torch
 
 from askesis.engines import Engine
 from askesis.errors import SelfCheckError
-from askesis.learners import GradientLearner, Sample, rows_of
+from askesis.learners import GradientLearner, Sample, TokenTable, rows_of
 from askesis.policy.loading import weights_hash
 
 __all__ = ["CheckResult", "require", "run_checks"]
@@ -18,6 +18,9 @@ __all__ = ["CheckResult", "require", "run_checks"]
 _PROBE = 32
 _SPLIT_TOLERANCE = 1e-3
 _SMALL_PIECE = 512
+_LAYOUT_TOLERANCE = {torch.float32: 1e-3}
+_LAYOUT_TOLERANCE_COARSE = 0.1
+"""Nats; for models in half precision, whose own attention rounds as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,8 @@ def run_checks(
 ) -> list[CheckResult]:
     """All checks on freshly sampled ``samples``, before the weights change. Changes nothing."""
     probe = list(samples[:_PROBE])
-    return [_weights(engine, learner), _masks(probe), _drift(learner, probe, max_drift), _split(learner, samples)]
+    checks = [_weights(engine, learner), _masks(probe), _drift(learner, probe, max_drift), _split(learner, samples)]
+    return [*checks, _layout(learner, probe)] if learner.settings.packed else checks
 
 
 def require(results: Sequence[CheckResult], *, step: int) -> None:
@@ -63,7 +67,7 @@ def _weights(engine: Engine, learner: GradientLearner) -> CheckResult:
 
 def _masks(samples: Sequence[Sample]) -> CheckResult:
     """Every token that was sampled is trained on once, and no other."""
-    trained = sum(int(row.mask.sum()) for row in rows_of(samples))
+    trained = sum(len(row.at) for row in rows_of(samples))
     sampled = sum(s.trace.num_sampled for s in samples)
     return CheckResult(
         name="masks cover exactly the sampled tokens",
@@ -83,11 +87,8 @@ def _drift(learner: GradientLearner, samples: Sequence[Sample], limit: float) ->
         detail = "not comparable: sampling cuts the distribution (top_k, top_p)"
         return CheckResult(name=name, passed=True, detail=detail, cause=cause)
     rows = rows_of(samples)
-    gaps = [
-        (logp - torch.from_numpy(row.behaviour))[torch.from_numpy(row.mask)].abs()
-        for row, logp in zip(rows, learner.score(rows), strict=True)
-    ]
-    mean = float(torch.cat(gaps).mean())
+    table = TokenTable.of(rows, learner.policy.device)
+    mean = float((learner.score(rows) - table.behaviour_BT)[table.mask_BT].abs().mean())
     return CheckResult(
         name=name, passed=mean <= limit, detail=f"mean gap {mean:.2e} nats, limit {limit:.0e}", cause=cause
     )
@@ -106,4 +107,17 @@ def _split(learner: GradientLearner, samples: Sequence[Sample]) -> CheckResult:
         passed=close,
         detail=f"norm {one:.6g} as trained, {many:.6g} in smaller pieces",
         cause="an objective divides by something of its own micro-batch: let aggregation do it",
+    )
+
+
+def _layout(learner: GradientLearner, samples: Sequence[Sample]) -> CheckResult:
+    """The packed forest against the model's own attention on each branch."""
+    rows = rows_of(samples)
+    gap = float((learner.score(rows, packed=True) - learner.score(rows, packed=False)).abs().max())
+    limit = _LAYOUT_TOLERANCE.get(learner.policy.model.dtype, _LAYOUT_TOLERANCE_COARSE)
+    return CheckResult(
+        name="the packed forest scores as its branches do",
+        passed=gap <= limit,
+        detail=f"largest gap {gap:.1e} nats, limit {limit:.0e}",
+        cause="tree attention does not fit this model: set learner.packed=false, and report this",
     )

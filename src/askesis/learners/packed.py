@@ -1,0 +1,163 @@
+"""Every distinct token once: branches packed into a forest, with tree attention.
+
+Answers to one prompt share the prompt, turns share what came before, forks share their trunk; the model reads each such
+token once, forward and backward. The result is that of :class:`askesis.learners.padded.PaddedScorer`.
+
+Shape suffixes: B rows, T sampled tokens of a row, N packed tokens, U predicted tokens (distinct), D hidden size,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from askesis.errors import PolicyError
+from askesis.learners.batch import Row, stack
+from askesis.learners.scoring import Features, Scorer
+from askesis.policy.forest import common_prefix, pack, sort_key
+from askesis.policy.tree_attention import TreeMask, tree_attention
+
+__all__ = ["PackedScorer", "cut_rows"]
+
+_PROBE_TOKENS = 8
+
+
+class PackedScorer(Scorer):
+    """Packs branches into a forest.
+
+    Raises:
+        PolicyError: the model's decoder and output layer, run apart, do not give the model's logits.
+    """
+
+    def __init__(self, model: Any, *, temperature: float) -> None:
+        super().__init__(temperature)
+        self._decoder = model.get_decoder()
+        self._head = _output_layer(model)
+        self._device = model.device
+        self._check(model)
+
+    @property
+    def vocabulary(self) -> int:
+        """Width of the logits."""
+        return int(self._decoder.config.vocab_size)
+
+    def micro_batches(self, rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
+        """See :func:`cut_rows`."""
+        return cut_rows(rows, max_tokens)
+
+    def features(self, rows: Sequence[Row]) -> Features:
+        """Hidden states where a sampled token is predicted."""
+        forest = pack([row.tokens for row in rows])
+        # Two rows may own the same place of the forest: two draws of one token after one prefix. It is scored once.
+        owned = [place[row.at] for place, row in zip(forest.rows, rows, strict=True)]
+        token_U, index = np.unique(np.concatenate(owned), return_inverse=True)
+        sizes = np.cumsum([len(o) for o in owned])[:-1]
+        with tree_attention(self._decoder):
+            hidden_ND = self._decoder(
+                input_ids=self._tensor(forest.ids_N)[None],
+                position_ids=self._tensor(forest.position_N)[None],
+                attention_mask=torch.empty(1, 1, 1, 1, device=self._device),
+                use_cache=False,
+                tree=TreeMask.of(forest, self._device),
+            ).last_hidden_state[0]
+        return Features(
+            features_UX=hidden_ND[self._tensor(forest.parent_N[token_U])],
+            target_U=self._tensor(forest.ids_N[token_U]),
+            index_BT=stack(np.split(index, sizes), self._device),
+            mask_BT=stack([np.ones(len(o), np.bool_) for o in owned], self._device),
+        )
+
+    def logits(self, features_UX: Tensor) -> Tensor:
+        """The model's output layer."""
+        return self._head(features_UX)
+
+    def _tensor(self, values: Any) -> Tensor:
+        return torch.from_numpy(values).to(self._device)
+
+    @torch.no_grad()
+    def _check(self, model: Any) -> None:
+        """Models differ in what they do to logits after the output layer; better to look than to guess."""
+        ids = torch.arange(min(_PROBE_TOKENS, self.vocabulary), device=self._device)[None]
+        expected = model(input_ids=ids, use_cache=False).logits
+        got = self.logits(self._decoder(input_ids=ids, use_cache=False).last_hidden_state)
+        if got.shape != expected.shape or not torch.allclose(got.float(), expected.float(), rtol=1e-2, atol=1e-2):
+            raise PolicyError(
+                "the model does more to its logits than the packed layout knows",
+                where=type(model).__name__,
+                next_step="set learner.packed=false: it trains each branch on its own, by the model's own forward pass",
+            )
+
+
+def cut_rows(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
+    """Indices of rows with common prefixes together, at most ``max_tokens`` distinct tokens in each cut.
+
+    The rows of a sample stay together unless they alone are too many; a row that alone is too long goes alone.
+    """
+    keys = [sort_key(row.tokens) for row in rows]
+    samples: dict[int, list[int]] = {}
+    for index in sorted(range(len(rows)), key=keys.__getitem__):
+        samples.setdefault(rows[index].sample, []).append(index)
+    cut = _Cut(rows, keys)
+    for indices in samples.values():
+        fits = _Cut(rows, keys).cost(indices) <= max_tokens
+        for piece in [indices] if fits else [[index] for index in indices]:
+            if cut.chosen and cut.size + cut.cost(piece) > max_tokens:
+                yield cut.chosen
+                cut = _Cut(rows, keys)
+            cut.add(piece)
+    if cut.chosen:
+        yield cut.chosen
+
+
+class _Cut:
+    """Rows of one micro-batch, with the number of distinct tokens among them."""
+
+    def __init__(self, rows: Sequence[Row], keys: Sequence[bytes]) -> None:
+        self._rows, self._keys = rows, keys
+        self._sorted: list[tuple[bytes, int]] = []
+        self.chosen: list[int] = []
+        self.size = 0
+
+    def cost(self, indices: Sequence[int]) -> int:
+        """Tokens that these rows would add."""
+        before = list(self._sorted)
+        total = sum(self._insert(i) for i in indices)
+        self._sorted = before
+        return total
+
+    def add(self, indices: Sequence[int]) -> None:
+        """Take these rows in."""
+        self.size += sum(self._insert(i) for i in indices)
+        self.chosen.extend(indices)
+
+    def _insert(self, index: int) -> int:
+        tokens = self._rows[index].tokens
+        entry = (self._keys[index], index)
+        place = bisect.bisect(self._sorted, entry)
+        # In sorted order the longest common prefix with any other row is that with a neighbour.
+        neighbours = self._sorted[max(place - 1, 0) : place + 1]
+        shared = max((common_prefix(tokens, self._rows[i].tokens) for _, i in neighbours), default=0)
+        self._sorted.insert(place, entry)
+        return len(tokens) - shared
+
+
+def _output_layer(model: Any) -> Callable[[Tensor], Tensor]:
+    """Hidden states to logits, with what the known families do to logits."""
+    layer = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    cap = getattr(config, "final_logit_softcapping", None)
+    scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+
+    def logits(hidden: Tensor) -> Tensor:
+        out: Tensor = layer(hidden)
+        if scale != 1:
+            out = out * scale
+        return out if cap is None else torch.tanh(out / cap) * cap
+
+    return logits

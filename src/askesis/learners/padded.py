@@ -1,0 +1,63 @@
+"""One row per branch, padded on the right: the oracle that the packed layout is tested against.
+
+Uses nothing but the model's own forward pass. Shape suffixes: B rows, L positions, T sampled tokens of a row, U sampled
+tokens in all, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from askesis.learners.batch import Row, stack
+from askesis.learners.scoring import Features, Scorer
+
+__all__ = ["PaddedScorer"]
+
+
+class PaddedScorer(Scorer):
+    """Each branch is a sequence of its own. Padding comes last, where a causal model does not see it."""
+
+    def __init__(self, model: Any, *, temperature: float) -> None:
+        super().__init__(temperature)
+        self._model = model
+
+    @property
+    def vocabulary(self) -> int:
+        """Width of the logits."""
+        return int(self._model.config.get_text_config().vocab_size)
+
+    def micro_batches(self, rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
+        """Rows of similar length, at most ``max_tokens`` padded tokens in each cut."""
+        order = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
+        batch: list[int] = []
+        for index in order:
+            if batch and (len(batch) + 1) * len(rows[index].tokens) > max_tokens:
+                yield batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+
+    def features(self, rows: Sequence[Row]) -> Features:
+        """The logits themselves."""
+        device = self._model.device
+        ids_BL = stack([row.tokens.astype(np.int64) for row in rows], device)
+        first = min(int(row.at[0]) for row in rows)
+        # The token at position t is predicted at t - 1; nothing before the first sampled token is.
+        keep = torch.arange(first - 1, ids_BL.shape[1] - 1, device=device)
+        logits_BLV = self._model(input_ids=ids_BL, use_cache=False, logits_to_keep=keep).logits
+        at_BT = stack([row.at for row in rows], device)
+        mask_BT = stack([np.ones(len(row.at), np.bool_) for row in rows], device)
+        row_U, place_U = mask_BT.nonzero(as_tuple=True)
+        at_U = at_BT[row_U, place_U]
+        index_BT = (mask_BT.flatten().cumsum(0) - 1).view_as(mask_BT) * mask_BT
+        return Features(logits_BLV[row_U, at_U - first], ids_BL[row_U, at_U], index_BT, mask_BT)
+
+    def logits(self, features_UX: Tensor) -> Tensor:
+        """They are already there."""
+        return features_UX
