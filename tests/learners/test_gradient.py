@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from askesis.algorithms import Algorithm, RewardBatch, build
+from askesis.algorithms import PRESETS, AdvantageReport, Algorithm, RewardBatch, build
 from askesis.engines import Request, Sampling
 from askesis.engines.embedded import sample_batch
 from askesis.errors import AlgorithmError, CheckpointError
@@ -17,7 +17,8 @@ from askesis.policy.loading import Policy, load_policy, save_policy, weights_has
 from askesis.trace import Call, StopReason, TraceBuilder
 from tiny_model import write_tiny_model
 
-PRESETS = ["reinforce", "rloo", "grpo", "dr_grpo"]
+SIMPLE = ["reinforce", "rloo", "grpo", "dr_grpo"]
+ALL = [preset.name for preset in PRESETS]
 
 
 def samples(policy: Policy, *, sampling: Sampling | None = None, num_groups: int = 3, size: int = 4) -> list[Sample]:
@@ -55,7 +56,7 @@ def advantages(algorithm: Algorithm, batch: list[Sample]) -> list[float]:
     return algorithm.advantages(rewards).advantage_B.tolist()
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_gradient_does_not_depend_on_the_micro_batch_split_or_the_layout(name: str, tiny_folder: object) -> None:
     gradients = []
     batch = samples(load_policy(str(tiny_folder), device="cpu"))
@@ -67,6 +68,65 @@ def test_the_gradient_does_not_depend_on_the_micro_batch_split_or_the_layout(nam
     size = float(gradients[0].norm())
     for other in gradients[1:]:
         assert float((gradients[0] - other).norm()) < 1e-5 * size
+
+
+def forked(policy: Policy) -> list[Sample]:
+    """Four trajectories of two groups, each with a fork and a second root: three rows of its own."""
+    result = []
+    for number in range(4):
+        first = [number, 4, 5]
+        calls = [(first, 5), ([*first, 7], 4), ([9, 9, number], 6)]
+        done = sample_batch(
+            policy,
+            [
+                Request(prefix=tuple(c), sampling=Sampling(max_tokens=n), stop_ids=(), seed=10 * number + i)
+                for i, (c, n) in enumerate(calls)
+            ],
+        )
+        trace = TraceBuilder(
+            Call(key=i, context=c, sampled=d.tokens, logprobs=d.logprobs)
+            for i, ((c, _), d) in enumerate(zip(calls, done, strict=True))
+        ).finish(StopReason.TERMINATED)
+        result.append(Sample(trace_id=str(number), trace=trace, reward=number * number / 9, group=number // 2))
+    return result
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_trajectory_may_be_cut_whatever_the_objective(name: str, packed: bool, tiny_folder: object) -> None:
+    """Also for objectives that need the whole trajectory at once, and off policy, where their ratios differ from 1."""
+    gradients, reports = [], []
+    lr = 1e-6 if name == "gspo" else 1e-3  # its bounds are so tight that a larger step clips every trajectory
+    batch = forked(load_policy(str(tiny_folder), device="cpu"))
+    for tokens in (1, 12, 1 << 20):
+        policy = load_policy(str(tiny_folder), device="cpu")
+        agent = learner(policy, name, lr=lr, micro_batch_tokens=tokens, packed=packed, epochs=2, max_grad_norm=1e9)
+        reports.append(agent.update(batch).metrics)
+        gradients.append(torch.cat([p.grad.flatten() for _, p in policy.trainable() if p.grad is not None]))
+    assert float(gradients[2].norm()) > 0
+    assert max(float((gradients[2] - g).norm()) for g in gradients) < 1e-3 * float(gradients[2].norm())
+    for metric in ("loss", "entropy", "ess_sequence", "num_trained_tokens"):
+        assert [r[metric] for r in reports] == pytest.approx([reports[2][metric]] * 3, rel=1e-3, abs=1e-6)
+
+
+def test_drift_is_watched_only_while_the_weights_are_those_that_sampled(tiny: Policy) -> None:
+    agent, batch = learner(tiny), samples(tiny)
+    assert agent.update(batch).metrics["drift"] is not None
+    assert agent.update(batch).metrics["drift"] is None  # the same answers, one version later
+
+
+def test_schedules_see_how_far_training_is(tiny: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, seen = learner(tiny, total_steps=4), []
+    advantages_of = Algorithm.advantages
+
+    def watch(self: Algorithm, rewards: RewardBatch) -> AdvantageReport:
+        seen.append(rewards.progress)
+        return advantages_of(self, rewards)
+
+    monkeypatch.setattr(Algorithm, "advantages", watch)
+    for _ in range(5):
+        agent.update(samples(tiny))
+    assert seen == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
 def test_only_the_speed_changes_with_the_layout(tiny_folder: object) -> None:
@@ -83,7 +143,7 @@ def test_only_the_speed_changes_with_the_layout(tiny_folder: object) -> None:
     assert float((weights[0] - weights[1]).abs().max()) < 1e-4
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SIMPLE)
 def test_rewarded_answers_become_more_probable(name: str, tiny: Policy) -> None:
     batch = samples(tiny)
     rows = rows_of(batch)

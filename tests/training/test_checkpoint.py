@@ -19,6 +19,7 @@ def make(step: int) -> Checkpoint:
         weights={"a": torch.full((3,), float(step)), "b": torch.arange(6.0).reshape(2, 3).t()},
         optimizer={"step/a": torch.tensor(2.0)},
         values={"learner": {"version": step}},
+        sampler={"a": torch.full((3,), step - 1.0)} if step % 2 else {},
     )
 
 
@@ -29,6 +30,8 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     loaded = checkpoint.load(place)
     assert loaded.step == 3 and loaded.values == {"learner": {"version": 3}}
     assert torch.equal(loaded.weights["b"], make(3).weights["b"]) and loaded.optimizer["step/a"] == 2.0
+    assert torch.equal(loaded.sampler["a"], torch.full((3,), 2.0))
+    assert checkpoint.load(checkpoint.save(tmp_path, make(4), keep=2)).sampler == {}
 
 
 def test_only_the_newest_are_kept_and_a_step_can_be_written_again(tmp_path: Path) -> None:
@@ -50,7 +53,10 @@ def test_an_interrupted_save_is_not_a_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "values.json", "manifest.json"])
+FILES = ["weights.safetensors", "optimizer.safetensors", "sampler.safetensors", "values.json", "manifest.json"]
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_a_flipped_byte_is_found(name: str, tmp_path: Path) -> None:
     place = checkpoint.save(tmp_path, make(1), keep=2)
     data = bytearray((place / name).read_bytes())

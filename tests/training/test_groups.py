@@ -9,7 +9,7 @@ from askesis.environments.play import trace_of
 from askesis.errors import AskesisError
 from askesis.store import Group, Member
 from askesis.trace import Failure, FailureOrigin, Verdict, VerdictStatus
-from askesis.training.groups import group_specs, refuse_total_failure, rollout_metrics
+from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
 
 WORLD = make_echo_world()
 TASK = WORLD.tasks.task("train", 0)
@@ -33,7 +33,15 @@ def test_specs_are_named_by_place_and_seeded_apart() -> None:
     specs = group_specs("r", "train", 12, tasks, 4, seed=1)
     assert [s.group_id for s in specs] == ["r/train/000012/0000", "r/train/000012/0001", "r/train/000012/0002"]
     others = group_specs("r", "train", 13, tasks, 4, seed=1) + group_specs("r", "evaluation", 12, tasks, 4, seed=1)
-    assert len({s.seed for s in specs + others}) == 9
+    later = group_specs("r", "train", 12, tasks, 4, seed=1, first_place=3)
+    assert [s.group_id[-4:] for s in later] == ["0003", "0004", "0005"]
+    assert len({s.seed for s in specs + others + later}) == 12
+
+
+def test_a_group_is_constant_when_its_rewards_cannot_be_told_apart() -> None:
+    assert is_constant(group(member(0, 1.0), member(1, 1.0), member(2, None)))
+    assert is_constant(group(member(0, None)))
+    assert not is_constant(group(member(0, 1.0), member(1, 0.5)))
 
 
 def test_failed_sessions_enter_no_mean() -> None:

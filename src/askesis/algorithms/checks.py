@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from askesis.algorithms.types import LossInputs, RewardBatch
+from askesis.algorithms.types import LossInputs, RewardBatch, TokenBatch
 from askesis.errors import AlgorithmError
 
-__all__ = ["check_loss_inputs", "check_rewards"]
+__all__ = ["check_loss_inputs", "check_rewards", "check_tokens", "required"]
+
+_Field = TypeVar("_Field")
 
 
 def check_rewards(batch: RewardBatch, needs: frozenset[str]) -> None:
@@ -22,32 +25,76 @@ def check_rewards(batch: RewardBatch, needs: frozenset[str]) -> None:
     shape = torch.Size([batch.reward_B.numel()])
     for name, tensor in floats.items():
         _require_form(name, tensor, shape, "[B] float32", tensor.dtype in (torch.float32, torch.float64))
-    _require_form("group_B", batch.group_B, shape, "[B] int64", batch.group_B.dtype == torch.int64)
+    integers = {"group_B": batch.group_B, "length_B": batch.length_B, "num_turns_B": batch.num_turns_B}
+    for name, ids in integers.items():
+        if ids is not None:
+            _require_form(name, ids, shape, "[B] int64", ids.dtype == torch.int64)
+    if batch.truncated_B is not None:
+        _require_form("truncated_B", batch.truncated_B, shape, "[B] bool", batch.truncated_B.dtype == torch.bool)
+    if batch.progress is not None and not 0 <= batch.progress <= 1:
+        raise AlgorithmError(
+            "progress is the share of the training that is done", got=batch.progress, expected="a number from 0 to 1"
+        )
     _require_finite(floats, torch.ones(shape, dtype=torch.bool, device=batch.reward_B.device))
+
+
+def check_tokens(tokens: TokenBatch, needs: frozenset[str], num_rewards: int) -> None:
+    """AlgorithmError unless all tensors are [B, T], finite at every sampled token, and every row has its reward."""
+    _require_fields(tokens, needs, "TokenBatch")
+    shape, row = tokens.mask_BT.shape, tokens.sequence_B
+    _require_form("mask_BT", tokens.mask_BT, shape, "[B, T] bool", _is_mask(tokens.mask_BT))
+    _require_form("sequence_B", row, shape[:1], "[B] int64", row.dtype == torch.int64)
+    if row.numel() and not 0 <= int(row.min()) <= int(row.max()) < num_rewards:
+        raise AlgorithmError(
+            "a row of tokens belongs to no reward",
+            where="sequence_B",
+            got=f"{int(row.min())} to {int(row.max())}",
+            expected=f"0 to {num_rewards - 1}",
+        )
+    for name in ("turn_BT", "anchor_BT"):
+        if (ids := getattr(tokens, name)) is not None:
+            _require_form(name, ids, shape, f"{list(shape)} int64", ids.dtype == torch.int64)
+    names = ("logp_behaviour_BT", "logp_old_BT", "entropy_BT", "logp_ref_BT", "hellinger_BT", "step_reward_BT")
+    _require_finite(_floats(tokens, names, shape), tokens.mask_BT)
 
 
 def check_loss_inputs(inputs: LossInputs, needs: frozenset[str]) -> None:
     """AlgorithmError unless all tensors are [B, T] of the right dtype and finite at every sampled token."""
     _require_fields(inputs, needs, "LossInputs")
     shape = inputs.mask_BT.shape
-    is_mask = inputs.mask_BT.dtype == torch.bool and inputs.mask_BT.ndim == 2
-    _require_form("mask_BT", inputs.mask_BT, shape, "[B, T] bool", is_mask)
+    _require_form("mask_BT", inputs.mask_BT, shape, "[B, T] bool", _is_mask(inputs.mask_BT))
     names = ("logp_new_BT", "logp_behaviour_BT", "advantage_BT", "weight_BT", "logp_ref_BT")
-    floats = {name: getattr(inputs, name) for name in names if getattr(inputs, name) is not None}
+    _require_finite(_floats(inputs, names, shape), inputs.mask_BT)
+
+
+def required(value: _Field | None, name: str, stage: str) -> _Field:
+    """``value``; AlgorithmError when a stage that is called by itself was not given it."""
+    if value is None:
+        raise AlgorithmError(f"{stage} needs {name}", where=name, got="None", next_step=f"give the batch its {name}")
+    return value
+
+
+def _is_mask(mask_BT: Tensor) -> bool:
+    return mask_BT.dtype == torch.bool and mask_BT.ndim == 2
+
+
+def _floats(record: TokenBatch | LossInputs, names: tuple[str, ...], shape: torch.Size) -> dict[str, Tensor]:
+    """Those of the fields that are given, of the right form."""
+    floats = {name: getattr(record, name) for name in names if getattr(record, name) is not None}
     for name, tensor in floats.items():
         # Half precision has too few digits for a ratio near 1.
         _require_form(name, tensor, shape, f"{list(shape)} float32", tensor.dtype in (torch.float32, torch.float64))
-    _require_finite(floats, inputs.mask_BT)
+    return floats
 
 
-def _require_fields(record: RewardBatch | LossInputs, needs: frozenset[str], where: str) -> None:
+def _require_fields(record: RewardBatch | TokenBatch | LossInputs, needs: frozenset[str], where: str) -> None:
     missing = sorted(name for name in needs if getattr(record, name) is None)
     if missing:
         raise AlgorithmError(
             f"the algorithm needs {', '.join(missing)}",
             where=where,
             got="None",
-            expected="a tensor",
+            expected="a value",
             next_step="compute what Algorithm.needs names, or set kl_beta = 0 if it is for the KL penalty",
         )
 

@@ -1,4 +1,4 @@
-"""An algorithm: rewards to advantages, and log-probabilities to a loss, by named stages."""
+"""An algorithm: rewards to advantages, those to tokens, and log-probabilities to a loss, by named stages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,30 @@ import torch
 from torch import Tensor
 
 from askesis.algorithms.aggregation import Aggregation, Denominators, denominators, token_weights
-from askesis.algorithms.checks import check_loss_inputs, check_rewards
+from askesis.algorithms.checks import check_loss_inputs, check_rewards, check_tokens
 from askesis.algorithms.estimators.groups import group_statistics
 from askesis.algorithms.estimators.reinforce import next_moving_reward
 from askesis.algorithms.kl import KLPenalty, kl_per_token
-from askesis.algorithms.stages import EstimatorStage, ObjectiveStage, Value
-from askesis.algorithms.types import AdvantageReport, LossInputs, LossResult, LossTerms, RewardBatch, Sums
+from askesis.algorithms.stages import (
+    Coupling,
+    CreditStage,
+    EstimatorStage,
+    ModulatorStage,
+    ObjectiveStage,
+    ShapingStage,
+    Value,
+)
+from askesis.algorithms.turns import spread_evenly
+from askesis.algorithms.types import (
+    AdvantageReport,
+    CreditReport,
+    LossInputs,
+    LossResult,
+    LossTerms,
+    RewardBatch,
+    Sums,
+    TokenBatch,
+)
 from askesis.errors import AlgorithmError
 
 __all__ = ["Algorithm"]
@@ -27,21 +45,57 @@ class Algorithm:
 
     name: str
     """The preset it was built from."""
+    shaping: ShapingStage
+    shaping_params: Mapping[str, Value]
     estimator: EstimatorStage
     estimator_params: Mapping[str, Value]
+    modulator: ModulatorStage
+    modulator_params: Mapping[str, Value]
+    credit_stage: CreditStage
+    credit_params: Mapping[str, Value]
     objective: ObjectiveStage
     objective_params: Mapping[str, Value]
     aggregation: Aggregation
     norm_length: int | None
     """Tokens; None unless the aggregation divides by it."""
     kl: KLPenalty
+    resamples_constant_groups: bool
+    """DAPO's dynamic sampling, for the loop that collects rollouts: groups whose rewards are all equal
+    (``AdvantageReport.num_zero_variance_groups``) are thrown away, and others sampled in their place.
+    """
+    drops_truncated: bool
+    """DAPO's overlong filter: a trajectory stopped by its length gets advantage 0. It still counts in the statistics of
+    its group and in the denominators of the loss.
+    """
     changed: Mapping[str, Value]
     """Keys that were overridden with something else than the preset's value, which is what is kept here."""
 
     @property
     def needs(self) -> frozenset[str]:
-        """Optional fields that must be given: LossInputs' ``logp_ref_BT``, ``sequence_B``, RewardBatch's ``kl_B``."""
-        return self.objective.needs | self._loss_kl_needs | self._reward_needs
+        """Optional fields that must be given, of RewardBatch, TokenBatch and LossInputs together."""
+        return self._reward_needs | self.credit_needs | self.objective.needs | self._loss_kl_needs
+
+    @property
+    def credit_needs(self) -> frozenset[str]:
+        """Those of TokenBatch, needed by :meth:`credit`."""
+        return self.estimator.credit_needs | self.modulator.needs | self.credit_stage.needs
+
+    @property
+    def couples(self) -> Coupling:
+        """Whether a micro-batch given to :meth:`loss` must hold all rows of each of its trajectories."""
+        return self.objective.couples
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """The name of each stage, by its key in a recipe, in the order in which they act."""
+        return {
+            "shaping": self.shaping.name,
+            "estimator": self.estimator.name,
+            "modulator": self.modulator.name,
+            "credit": self.credit_stage.name,
+            "objective": self.objective.name,
+            "aggregation": self.aggregation.value,
+        }
 
     @property
     def params(self) -> dict[str, Value]:
@@ -52,16 +106,22 @@ class Algorithm:
             "kl_estimator": self.kl.estimator,
             "kl_placement": self.kl.placement,
         }
-        return {**self.estimator_params, **self.objective_params, **norm, **kl}
+        sampling: dict[str, Value] = {
+            "dynamic_sampling": self.resamples_constant_groups,
+            "drop_truncated": self.drops_truncated,
+        }
+        before = {**self.shaping_params, **self.estimator_params, **self.modulator_params, **self.credit_params}
+        return {**before, **self.objective_params, **norm, **kl, **sampling}
 
     def advantages(self, batch: RewardBatch) -> AdvantageReport:
         """Advantages of the judged trajectories of a whole batch; a group must not be cut.
 
         Raises:
-            AlgorithmError: the batch is empty, a reward is NaN or infinite, forms differ, or ``kl_B`` is missing.
+            AlgorithmError: the batch is empty, a reward is NaN or infinite, forms differ, or a needed field is missing.
         """
         check_rewards(batch, self._reward_needs)
         groups = group_statistics(batch.reward_B, batch.group_B)
+        batch = replace(batch, reward_B=self.shaping.function(batch, **self.shaping_params))
         if self.kl.is_in_reward and batch.kl_B is not None:
             batch = replace(batch, reward_B=batch.reward_B - self.kl.beta * batch.kl_B)
         advantage_B = self.estimator.function(batch, **self.estimator_params)
@@ -72,6 +132,8 @@ class Algorithm:
                 got=list(advantage_B.shape),
                 expected=list(batch.reward_B.shape),
             )
+        if self.drops_truncated and batch.truncated_B is not None:
+            advantage_B = torch.where(batch.truncated_B, 0.0, advantage_B)
         is_single_G = groups.size_G == 1
         return AdvantageReport(
             advantage_B=advantage_B,
@@ -79,6 +141,43 @@ class Algorithm:
             num_singleton_groups=int(is_single_G.sum()),
             num_zero_variance_groups=int((groups.is_constant_G & ~is_single_G).sum()),
             moving_reward=next_moving_reward(batch.moving_reward, batch.reward_B),
+        )
+
+    @torch.no_grad()
+    def credit(self, report: AdvantageReport, rewards: RewardBatch, tokens: TokenBatch) -> CreditReport:
+        """Spread the advantages over the sampled tokens: estimator, then turn modulator, then token credit.
+
+        Call it once per step, with whole groups, before the first update.
+
+        Args:
+            report: what :meth:`advantages` said of ``rewards``.
+            rewards: the judged trajectories.
+            tokens: their sampled tokens, ``tokens.sequence_B`` naming rows of ``rewards``.
+
+        Raises:
+            AlgorithmError: forms do not fit, a needed field is missing, or a value at a sampled token is not finite.
+        """
+        check_tokens(tokens, self.credit_needs, len(report.advantage_B))
+        if self.estimator.spread is None:
+            advantage_BT = spread_evenly(report.advantage_B, tokens)
+        else:
+            advantage_BT = self.estimator.spread(report.advantage_B, rewards, tokens, **self.estimator_params)
+        modulated = self.modulator.function(advantage_BT, rewards, tokens, **self.modulator_params)
+        credited = self.credit_stage.function(modulated.advantage_BT, rewards, tokens, **self.credit_params)
+        advantage_BT = credited.advantage_BT
+        if advantage_BT.shape != tokens.mask_BT.shape:
+            raise AlgorithmError(
+                "stages must give one advantage for each token",
+                where=f"estimator {self.estimator.name}, modulator {self.modulator.name}, {self.credit_stage.name}",
+                got=list(advantage_BT.shape),
+                expected=list(tokens.mask_BT.shape),
+            )
+        if self.drops_truncated and rewards.truncated_B is not None:
+            dropped_B = rewards.truncated_B.to(tokens.mask_BT.device)[tokens.sequence_B]
+            advantage_BT = torch.where(dropped_B[:, None], 0.0, advantage_BT)
+        return CreditReport(
+            advantage_BT=torch.where(tokens.mask_BT, advantage_BT, 0.0),
+            diagnostics={**modulated.diagnostics, **credited.diagnostics},
         )
 
     def token_weights(self, mask_BT: Tensor, sequence_B: Tensor, *, totals: Denominators | None = None) -> Tensor:
@@ -127,9 +226,7 @@ class Algorithm:
         """The resolved stages and parameters, JSON-ready; ``changed`` maps overridden keys to the preset's value."""
         return {
             "algorithm": self.name,
-            "estimator": self.estimator.name,
-            "objective": self.objective.name,
-            "aggregation": self.aggregation.value,
+            **self.stages,
             "params": _plain(self.params),
             "needs": sorted(self.needs),
             "changed": _plain(self.changed),
@@ -141,7 +238,9 @@ class Algorithm:
 
     @property
     def _reward_needs(self) -> frozenset[str]:
-        return frozenset({"kl_B"} if self.kl.is_in_reward else ())
+        kl = frozenset({"kl_B"} if self.kl.is_in_reward else ())
+        truncated = frozenset({"truncated_B"} if self.drops_truncated else ())
+        return self.shaping.needs | self.estimator.needs | kl | truncated
 
     def _masked_kl(self, logp_new_BT: Tensor, logp_ref_BT: Tensor, mask_BT: Tensor) -> Tensor:
         # Masked before the estimate, not after: the gradient of exp at a NaN is NaN, even when multiplied by 0.

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from askesis.algorithms.aggregation import Aggregation
+from askesis.algorithms.estimators.a_nsr import Acting
+from askesis.algorithms.estimators.reinforce import Baseline
 from askesis.algorithms.kl import KLEstimator, KLPlacement
 from askesis.algorithms.registry import unknown_name
 from askesis.algorithms.stages import Value
@@ -23,8 +25,19 @@ class Preset:
     aggregation: Aggregation
     summary: str
     source: str
+    shaping: str = "none"
+    modulator: str = "none"
+    credit: str = "none"
     params: Mapping[str, Value] = field(default_factory=dict)
 
+
+_VERL_AGENT: Mapping[str, Value] = {
+    "dual_clip": 3.0,
+    "kl_beta": 0.01,
+    "kl_estimator": KLEstimator.K3,
+    "kl_placement": KLPlacement.LOSS,
+}
+"""Constants of verl-agent's scripts, on which GiGPO and AEM were measured."""
 
 PRESETS: tuple[Preset, ...] = (
     Preset(
@@ -46,6 +59,15 @@ PRESETS: tuple[Preset, ...] = (
         source="Ahmadian et al. 2024, arXiv 2402.14740",
     ),
     Preset(
+        name="ppo",
+        estimator="reinforce",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params={"baseline": Baseline.BATCH_MEAN},
+        summary="clipped ratio with the batch mean as baseline, no critic",
+        source="Schulman et al. 2017, arXiv 1707.06347",
+    ),
+    Preset(
         name="grpo",
         estimator="grpo",
         objective="ppo_clip",
@@ -61,6 +83,155 @@ PRESETS: tuple[Preset, ...] = (
         aggregation=Aggregation.SEQ_MEAN_TOKEN_SUM_NORM,
         summary="GRPO without its bias towards short answers and towards very easy or very hard questions",
         source="Liu et al. 2025, arXiv 2503.20783",
+    ),
+    Preset(
+        name="dapo",
+        shaping="overlong",
+        estimator="grpo",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params={"clip_high": 0.28, "dynamic_sampling": True},
+        summary="GRPO with a higher upper clip, token mean, a length penalty, and no group that teaches nothing",
+        source="Yu et al. 2025, arXiv 2503.14476",
+    ),
+    Preset(
+        name="gspo",
+        estimator="grpo",
+        objective="gspo",
+        aggregation=Aggregation.SEQ_MEAN_TOKEN_MEAN,
+        summary="GRPO with one importance ratio for the whole sequence",
+        source="Zheng et al. 2025, arXiv 2507.18071",
+    ),
+    Preset(
+        name="cispo",
+        estimator="grpo",
+        objective="cispo",
+        aggregation=Aggregation.TOKEN_MEAN,
+        summary="GRPO that caps the weight of a token instead of stopping it",
+        source="MiniMax 2025, arXiv 2506.13585; cap of verl",
+    ),
+    Preset(
+        name="sapo",
+        estimator="grpo",
+        objective="sapo",
+        aggregation=Aggregation.SEQ_MEAN_TOKEN_MEAN,
+        summary="GRPO with a smooth gate in place of the clip",
+        source="Gao et al. 2025, arXiv 2511.20347",
+    ),
+    Preset(
+        name="vespo",
+        estimator="grpo",
+        objective="vespo",
+        aggregation=Aggregation.TOKEN_MEAN,
+        summary="REINFORCE weighted by a gamma kernel of the whole sequence's importance weight",
+        source="Shen et al. 2026, arXiv 2602.10693, versions 1 and 3",
+    ),
+    Preset(
+        name="vespo_docstring",
+        estimator="grpo",
+        objective="vespo",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params={"c1_positive": 2.0, "c2_positive": 1.5, "c1_negative": 4.0, "c2_negative": 2.5},
+        summary="VESPO with the constants that the authors' code names in a docstring and does not use",
+        source="the code of arXiv 2602.10693",
+    ),
+    Preset(
+        name="gigpo",
+        estimator="gigpo",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params=_VERL_AGENT,
+        summary="advantages of whole episodes plus those of turns that began in the same state",
+        source="Feng et al. 2025, arXiv 2505.10978",
+    ),
+    Preset(
+        name="psr",
+        estimator="psr",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        summary="rewards right answers only",
+        source="Zhu et al. 2025, arXiv 2506.01347",
+    ),
+    Preset(
+        name="nsr",
+        estimator="nsr",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params={"dual_clip": 3.0},
+        summary="punishes wrong answers only; a dual clip (ours) bounds what long runs can do",
+        source="Zhu et al. 2025, arXiv 2506.01347",
+    ),
+    Preset(
+        name="w_reinforce",
+        estimator="w_reinforce",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        summary="punishes wrong answers, rewards right ones a tenth as much",
+        source="Zhu et al. 2025, arXiv 2506.01347",
+    ),
+    Preset(
+        name="w_reinforce_decay",
+        estimator="a_nsr",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params={"acting": Acting.SCALE, "positive_max": 0.1},
+        summary="w_reinforce times A-NSR's falling weight: the control of every claim about A-NSR",
+        source="ours, for arXiv 2605.07137",
+    ),
+    Preset(
+        name="a_nsr",
+        estimator="a_nsr",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        summary="punishes wrong answers less and rewards right ones more as training goes on",
+        source="Ingle et al. 2026, arXiv 2605.07137",
+    ),
+    Preset(
+        name="cw_nsr",
+        estimator="w_reinforce",
+        credit="confidence",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        summary="w_reinforce that punishes wrong answers by how sure the policy was of them",
+        source="Ingle et al. 2026, arXiv 2605.07137",
+    ),
+    Preset(
+        name="a_cw_nsr",
+        estimator="a_nsr",
+        credit="confidence",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        summary="a_nsr and cw_nsr together",
+        source="ours, from arXiv 2605.07137",
+    ),
+    Preset(
+        name="grpo_aem",
+        estimator="grpo",
+        modulator="aem",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params=_VERL_AGENT,
+        summary="GRPO for agents, with more advantage on turns that the policy was sure of",
+        source="Zhao et al. 2026, arXiv 2605.00425",
+    ),
+    Preset(
+        name="gigpo_aem",
+        estimator="gigpo",
+        modulator="aem",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params=_VERL_AGENT,
+        summary="GiGPO with more advantage on turns that the policy was sure of",
+        source="Zhao et al. 2026, arXiv 2605.00425",
+    ),
+    Preset(
+        name="dgpo_hellinger",
+        estimator="grpo",
+        credit="dgpo_hellinger",
+        objective="ppo_clip",
+        aggregation=Aggregation.SEQ_MEAN_TOKEN_MEAN,
+        summary="GRPO without KL, with more advantage on tokens at which an unsure policy left its reference",
+        source="Jin et al. 2026, arXiv 2605.03327",
     ),
 )
 

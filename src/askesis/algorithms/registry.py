@@ -5,41 +5,85 @@ Only the package of the stage that is asked for is imported, so a broken package
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import TypeVar
 
+from askesis.algorithms.credits import BUILT_IN_CREDITS
 from askesis.algorithms.estimators import BUILT_IN_ESTIMATORS
+from askesis.algorithms.modulators import BUILT_IN_MODULATORS
 from askesis.algorithms.objectives import BUILT_IN_OBJECTIVES
-from askesis.algorithms.stages import EstimatorStage, ObjectiveStage
+from askesis.algorithms.shapings import BUILT_IN_SHAPINGS
+from askesis.algorithms.stages import CreditStage, EstimatorStage, ModulatorStage, ObjectiveStage, ShapingStage, Stage
 from askesis.errors import RecipeError, did_you_mean
 
-__all__ = ["estimator_names", "find_estimator", "find_objective", "objective_names", "unknown_name"]
+__all__ = [
+    "credit_names",
+    "estimator_names",
+    "find_credit",
+    "find_estimator",
+    "find_modulator",
+    "find_objective",
+    "find_shaping",
+    "modulator_names",
+    "objective_names",
+    "shaping_names",
+    "unknown_name",
+]
 
-_ESTIMATORS = "askesis.estimators"
-_OBJECTIVES = "askesis.objectives"
+_Stage = TypeVar("_Stage", ShapingStage, EstimatorStage, ModulatorStage, CreditStage, ObjectiveStage)
 
-_Stage = TypeVar("_Stage", EstimatorStage, ObjectiveStage)
+
+def shaping_names() -> list[str]:
+    """All reward shapings that can be named, sorted."""
+    return _names("shaping", BUILT_IN_SHAPINGS)
 
 
 def estimator_names() -> list[str]:
     """All estimators that can be named, sorted."""
-    return _names(BUILT_IN_ESTIMATORS, _ESTIMATORS)
+    return _names("estimator", BUILT_IN_ESTIMATORS)
+
+
+def modulator_names() -> list[str]:
+    """All turn modulators that can be named, sorted."""
+    return _names("modulator", BUILT_IN_MODULATORS)
+
+
+def credit_names() -> list[str]:
+    """All token credits that can be named, sorted."""
+    return _names("credit", BUILT_IN_CREDITS)
 
 
 def objective_names() -> list[str]:
     """All objectives that can be named, sorted."""
-    return _names(BUILT_IN_OBJECTIVES, _OBJECTIVES)
+    return _names("objective", BUILT_IN_OBJECTIVES)
+
+
+def find_shaping(name: str) -> ShapingStage:
+    """The reward shaping called ``name``; RecipeError when there is none, or two, or its package is broken."""
+    return _find("shaping", name, BUILT_IN_SHAPINGS, ShapingStage)
 
 
 def find_estimator(name: str) -> EstimatorStage:
     """The estimator called ``name``; RecipeError when there is none, or two, or its package is broken."""
-    return _find(name, BUILT_IN_ESTIMATORS, _ESTIMATORS, EstimatorStage)
+    return _find("estimator", name, BUILT_IN_ESTIMATORS, EstimatorStage)
+
+
+def find_modulator(name: str) -> ModulatorStage:
+    """The modulator called ``name``; RecipeError when there is none, or two, or its package is broken."""
+    return _find("modulator", name, BUILT_IN_MODULATORS, ModulatorStage)
+
+
+def find_credit(name: str) -> CreditStage:
+    """The token credit called ``name``; RecipeError when there is none, or two, or its package is broken."""
+    return _find("credit", name, BUILT_IN_CREDITS, CreditStage)
 
 
 def find_objective(name: str) -> ObjectiveStage:
     """The objective called ``name``; RecipeError when there is none, or two, or its package is broken."""
-    return _find(name, BUILT_IN_OBJECTIVES, _OBJECTIVES, ObjectiveStage)
+    return _find("objective", name, BUILT_IN_OBJECTIVES, ObjectiveStage)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> RecipeError:
@@ -54,24 +98,38 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> RecipeError:
     )
 
 
-def _names(built_in: Iterable[EstimatorStage | ObjectiveStage], group: str) -> list[str]:
-    return sorted({stage.name for stage in built_in} | set(entry_points(group=group).names))
+def _group(kind: str) -> str:
+    return f"askesis.{kind}s"
 
 
-def _find(name: str, built_in: tuple[_Stage, ...], group: str, kind: type[_Stage]) -> _Stage:
+def _offered(kind: str) -> EntryPoints:
+    return _installed(_group(kind), tuple(sys.path))
+
+
+@lru_cache(maxsize=16)
+def _installed(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """The entry points of all packages on ``path``. Reading them takes milliseconds, and a build asks ten times."""
+    return entry_points(group=group)
+
+
+def _names(kind: str, built_in: Iterable[Stage]) -> list[str]:
+    return sorted({stage.name for stage in built_in} | set(_offered(kind).names))
+
+
+def _find(kind: str, name: str, built_in: tuple[_Stage, ...], type_: type[_Stage]) -> _Stage:
     own = [stage for stage in built_in if stage.name == name]
-    offered = list(entry_points(group=group, name=name))
+    offered = list(_offered(kind).select(name=name))
     if len(own) + len(offered) > 1:
         raise RecipeError(
-            f"several {group.removeprefix('askesis.')} are called {name!r}",
-            where=f"entry points {group}",
+            f"several {kind}s are called {name!r}",
+            where=f"entry points {_group(kind)}",
             got=", ".join(["askesis"] * len(own) + [_origin(point) for point in offered]),
             next_step="uninstall one of these packages, or have its author rename the stage",
         )
     if offered:
-        return _load(offered[0], kind)
+        return _load(offered[0], type_)
     if not own:
-        raise unknown_name(group.removeprefix("askesis.").removesuffix("s"), name, _names(built_in, group))
+        raise unknown_name(kind, name, _names(kind, built_in))
     return own[0]
 
 

@@ -1,7 +1,10 @@
 """How a stage announces itself: its function, its parameters with ranges, and what it needs.
 
-A third-party package offers a stage by an entry point in the group ``askesis.estimators`` or ``askesis.objectives``.
-The object that it points to is an :class:`EstimatorStage` or :class:`ObjectiveStage` of the same name.
+A third-party package offers a stage by an entry point in the group ``askesis.shapings``, ``askesis.estimators``,
+``askesis.modulators``, ``askesis.credits`` or ``askesis.objectives``. The object that it points to is a
+:class:`ShapingStage`, :class:`EstimatorStage`, ... of the same name.
+
+All functions are pure. They see finite numbers wherever a mask is True, and everything that the stage needs.
 """
 
 from __future__ import annotations
@@ -13,10 +16,20 @@ from enum import StrEnum
 
 from torch import Tensor
 
-from askesis.algorithms.types import LossTerms
+from askesis.algorithms.types import CreditReport, LossTerms
 from askesis.errors import RecipeError
 
-__all__ = ["EstimatorStage", "ObjectiveStage", "Param", "Value"]
+__all__ = [
+    "Coupling",
+    "CreditStage",
+    "EstimatorStage",
+    "ModulatorStage",
+    "ObjectiveStage",
+    "Param",
+    "ShapingStage",
+    "Stage",
+    "Value",
+]
 
 Value = float | int | bool | str | None
 
@@ -84,24 +97,92 @@ def _plain(value: Value) -> Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EstimatorStage:
-    """Turns rewards into advantages.
+class ShapingStage:
+    """Changes rewards before the estimator sees them.
 
-    ``function(batch: RewardBatch, **params) -> advantage_B`` is pure; it sees only finite rewards.
+    ``function(batch: RewardBatch, **params) -> reward_B``.
     """
 
     name: str
     function: Callable[..., Tensor]
     summary: str
     params: tuple[Param, ...] = ()
+    needs: frozenset[str] = frozenset()
+    """Optional fields of :class:`~askesis.algorithms.types.RewardBatch`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimatorStage:
+    """Turns rewards into advantages.
+
+    ``function(batch: RewardBatch, **params) -> advantage_B``. An estimator whose advantages differ between the turns
+    of a trajectory also has ``spread(advantage_B, batch: RewardBatch, tokens: TokenBatch, **params) -> advantage_BT``;
+    without it, every token gets the advantage of its trajectory.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    summary: str
+    params: tuple[Param, ...] = ()
+    spread: Callable[..., Tensor] | None = None
+    needs: frozenset[str] = frozenset()
+    """Optional fields of :class:`~askesis.algorithms.types.RewardBatch`."""
+    credit_needs: frozenset[str] = frozenset()
+    """Optional fields of :class:`~askesis.algorithms.types.TokenBatch` that ``spread`` reads."""
+    is_relative: bool = False
+    """It compares the answers to one prompt with each other, so a group of one teaches nothing or the wrong thing."""
+    judges_success: bool = False
+    """It reads a reward as right or wrong, so nothing may be added to rewards before it."""
+    penalises: bool = True
+    """It can give negative advantages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModulatorStage:
+    """Scales the advantages of whole turns.
+
+    ``function(advantage_BT, batch: RewardBatch, tokens: TokenBatch, **params) -> CreditReport``.
+    """
+
+    name: str
+    function: Callable[..., CreditReport]
+    summary: str
+    params: tuple[Param, ...] = ()
+    needs: frozenset[str] = frozenset()
+    """Optional fields of :class:`~askesis.algorithms.types.TokenBatch`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditStage:
+    """Says how much each token deserves of its advantage; the signature is that of a :class:`ModulatorStage`."""
+
+    name: str
+    function: Callable[..., CreditReport]
+    summary: str
+    params: tuple[Param, ...] = ()
+    needs: frozenset[str] = frozenset()
+    """Optional fields of :class:`~askesis.algorithms.types.TokenBatch`."""
+    replaces_kl: bool = False
+    """It uses the distance from the reference as a guide, so it refuses a KL penalty that fights that distance."""
+    only_penalties: bool = False
+    """It changes negative advantages only, so it refuses an estimator that gives none."""
+
+
+class Coupling(StrEnum):
+    """What the loss of a token depends on."""
+
+    TOKEN = "token"
+    """The token itself: a micro-batch may hold any rows."""
+    SEQUENCE = "sequence"
+    """All tokens of its trajectory: a micro-batch must hold all rows of each trajectory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectiveStage:
     """Turns log-probabilities and advantages into a loss per token.
 
-    ``function(logp_new_BT, logp_behaviour_BT, advantage_BT, mask_BT, **needs, **params) -> LossTerms`` is pure: no
-    model, no distributed call, no division by a batch size, no waiting for the device.
+    ``function(logp_new_BT, logp_behaviour_BT, advantage_BT, mask_BT, **needs, **params) -> LossTerms``: no model, no
+    distributed call, no division by a batch size; no waiting for the device, but to find which rows form a sequence.
     """
 
     name: str
@@ -110,3 +191,7 @@ class ObjectiveStage:
     params: tuple[Param, ...] = ()
     needs: frozenset[str] = frozenset()
     """Optional fields of :class:`~askesis.algorithms.types.LossInputs` that are passed on by name."""
+    couples: Coupling = Coupling.TOKEN
+
+
+Stage = ShapingStage | EstimatorStage | ModulatorStage | CreditStage | ObjectiveStage

@@ -2,10 +2,13 @@
 
 Shape legend, used in every module of this package:
 
-    B   rows of a batch; for rewards one row per trajectory (or branch), for tokens one row per sequence or part of one
-    T   token positions in a row, padding included
+    B   rows of a batch; for rewards one row per trajectory, for tokens one row per branch of a trajectory
+    T   sampled tokens of a row, in order, padding included
     G   distinct groups
-    S   distinct sequences
+    S   distinct sequences; a sequence is all the rows of a trajectory
+    R   distinct responses; a response is what one model call of a trajectory drew
+    N   tokens, without rows
+    V   tokens of the vocabulary
 
 Log-probabilities are in nats. Tensors are float32 (float64 is accepted, for tests); masks are bool, True exactly on the
 tokens that the policy sampled; ids are int64 and may be any numbers in any order.
@@ -18,7 +21,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["AdvantageReport", "LossInputs", "LossResult", "LossTerms", "RewardBatch", "Sums", "add_diagnostics"]
+__all__ = [
+    "AdvantageReport",
+    "CreditReport",
+    "LossInputs",
+    "LossResult",
+    "LossTerms",
+    "RewardBatch",
+    "Sums",
+    "TokenBatch",
+    "add_diagnostics",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +73,14 @@ class RewardBatch:
     """[B] float, :func:`askesis.algorithms.kl.reward_kl`; needed when the KL penalty is part of the reward."""
     moving_reward: float | None = None
     """:attr:`AdvantageReport.moving_reward` of the batch before; None for the first."""
+    progress: float | None = None
+    """The share of the training's steps that is done, 0 at the first and 1 after the last; read by schedules."""
+    length_B: Tensor | None = None
+    """[B] int64: sampled tokens of the trajectory."""
+    truncated_B: Tensor | None = None
+    """[B] bool: the trajectory was stopped by a limit on its length."""
+    num_turns_B: Tensor | None = None
+    """[B] int64: model calls of the trajectory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +99,51 @@ class AdvantageReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBatch:
+    """The sampled tokens of all trajectories of a :class:`RewardBatch`; nothing carries gradient.
+
+    Every sampled token stands in one row only. Values under a False mask are never read and may be anything. The
+    optional fields are given when ``Algorithm.credit_needs`` names them.
+    """
+
+    mask_BT: Tensor
+    """[B, T] bool."""
+    sequence_B: Tensor
+    """[B] int64: the row of the reward batch that this row of tokens belongs to."""
+    turn_BT: Tensor
+    """[B, T] int64: number of the model call within its trajectory; the tokens of one response share it."""
+    logp_behaviour_BT: Tensor
+    """[B, T] float: log-probability under the policy that sampled."""
+    logp_old_BT: Tensor | None = None
+    """[B, T] float: the same under the learner's weights before this step's first update."""
+    entropy_BT: Tensor | None = None
+    """[B, T] float: entropy of the learner's distribution before this step's first update, at the sampling temperature,
+    in nats: :func:`askesis.algorithms.distributions.entropy`.
+    """
+    logp_ref_BT: Tensor | None = None
+    """[B, T] float: log-probability under the reference policy."""
+    hellinger_BT: Tensor | None = None
+    """[B, T] float: :func:`askesis.algorithms.distributions.hellinger` between those weights and the reference."""
+    anchor_BT: Tensor | None = None
+    """[B, T] int64: equal ids mean the same state of the environment before the token's turn."""
+    step_reward_BT: Tensor | None = None
+    """[B, T] float: what the environment paid for the token's turn, the same number at all tokens of the turn. Where an
+    environment pays only at the end, that is the reward at the last turn and 0 before.
+    """
+    vocab_size: int | None = None
+    """V, the number of tokens that entropies and distances were summed over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditReport:
+    """Advantages per token, and numbers to chart."""
+
+    advantage_BT: Tensor
+    """[B, T] as the tokens, 0 where the mask is False; carries no gradient."""
+    diagnostics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LossInputs:
     """The tokens of one micro-batch. Values under a False mask are never read and may be anything."""
 
@@ -86,7 +152,7 @@ class LossInputs:
     logp_behaviour_BT: Tensor
     """[B, T] float: the same under the policy that sampled."""
     advantage_BT: Tensor
-    """[B, T] float: the advantage of the trajectory, spread over its tokens."""
+    """[B, T] float: :attr:`CreditReport.advantage_BT`, the rows of this micro-batch."""
     mask_BT: Tensor
     """[B, T] bool."""
     weight_BT: Tensor

@@ -28,6 +28,8 @@ class Sample:
     reward: float
     group: int
     """Samples with the same number answered the same task."""
+    step_rewards: tuple[float, ...] | None = None
+    """What the environment paid for each call of the policy, in order; None when it pays only at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

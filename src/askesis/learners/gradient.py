@@ -6,22 +6,20 @@ speed and nothing else. Shape suffixes: B rows, T sampled tokens of a row.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from askesis.algorithms import AdvantageReport, Algorithm, LossInputs, RewardBatch, Sums, add_diagnostics, reward_kl
+from askesis.algorithms import Algorithm, LossInputs, LossResult, Sums, add_diagnostics, off_policy
 from askesis.errors import AlgorithmError, CheckpointError
-from askesis.learners.batch import Row, Sample, TokenTable, rows_of
-from askesis.learners.packed import PackedScorer
-from askesis.learners.padded import PaddedScorer
-from askesis.learners.scoring import Scorer
+from askesis.learners.batch import Row, Sample
+from askesis.learners.models import Models
+from askesis.learners.preparation import Batch, prepare
+from askesis.learners.scoring import Scores
 from askesis.policy.loading import Policy
 
 __all__ = ["GradientLearner", "LearnerSettings", "UpdateReport"]
@@ -39,7 +37,10 @@ class LearnerSettings:
     beta2: float = 0.99
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    epochs: int = 1
+    """Passes over each batch."""
     updates_per_step: int = 1
+    """Optimiser steps in each pass; the batch is cut into this many parts, by group."""
     packed: bool = True
     """Score every distinct token once; False trains each branch on its own."""
     micro_batch_tokens: int = 8192
@@ -69,8 +70,10 @@ class _Share(NamedTuple):
     """[] whose gradients, over all micro-batches, add up to that of the loss."""
     loss: float
     diagnostics: Mapping[str, Sums]
-    gap_BT: Tensor
-    """|log-probability now - at sampling time|, 0 on padding."""
+    cut: list[int]
+    """Rows of the micro-batch."""
+    logp_BT: Tensor
+    """Their scores, without gradient."""
 
 
 class GradientLearner:
@@ -91,8 +94,13 @@ class GradientLearner:
             betas=(settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay,
         )
-        self._scorer = self._make_scorer(policy.model)
-        self._reference = self._make_reference() if algorithm.needs & {"logp_ref_BT", "kl_B"} else None
+        self._models = Models(
+            policy,
+            packed=settings.packed,
+            temperature=settings.temperature,
+            micro_batch_tokens=settings.micro_batch_tokens,
+            has_reference=bool(algorithm.needs & {"logp_ref_BT", "kl_B", "hellinger_BT"}),
+        )
 
     def update(self, samples: Sequence[Sample]) -> UpdateReport:
         """Learn from judged traces; whole groups only.
@@ -101,97 +109,70 @@ class GradientLearner:
             AlgorithmError: no sample, or a gradient that is not finite (the weights are left as they were).
             TemplateError: a trace whose mask selects nothing or everything.
         """
-        rows = rows_of(samples)
-        table = self._table(rows)
-        report = self._advantages(samples, rows, table)
-        metrics: dict[str, list[float | None]] = {}
-        for number, part in enumerate(_cut_by_group(samples, self.settings.updates_per_step)):
-            chosen = [i for i, row in enumerate(rows) if row.sample in part]
-            step = self._step(rows, table, chosen, report, first=number == 0)
-            for name, value in step.items():
-                metrics.setdefault(name, []).append(value)
+        batch = self._prepare(samples)
+        self._moving_reward = batch.advantages.moving_reward
+        # Only before the first optimiser step can the learner's weights be those that sampled.
+        is_fresh = not self.settings.truncated and _sampled_at(samples, self.version)
+        steps = []
+        for epoch in range(self.settings.epochs):
+            for number, part in enumerate(_cut_by_group(samples, self.settings.updates_per_step)):
+                chosen = [i for i, row in enumerate(batch.rows) if row.sample in part]
+                steps.append(self._step(batch, chosen, watches_drift=is_fresh and epoch == number == 0))
         self.version += 1
-        merged = {name: _mean(values) for name, values in metrics.items()}
-        merged["num_groups"] = report.num_groups
-        merged["num_zero_variance_groups"] = report.num_zero_variance_groups
-        merged["num_singleton_groups"] = report.num_singleton_groups
-        return UpdateReport(metrics=merged, advantages=tuple(report.advantage_B.tolist()))
+        metrics = {name: _mean([step.get(name) for step in steps]) for name in {n: None for s in steps for n in s}}
+        report = batch.advantages
+        return UpdateReport(
+            metrics={
+                **metrics,
+                **batch.credit.diagnostics,
+                "num_groups": report.num_groups,
+                "num_zero_variance_groups": report.num_zero_variance_groups,
+                "num_singleton_groups": report.num_singleton_groups,
+            },
+            advantages=tuple(report.advantage_B.tolist()),
+        )
 
-    def gradient_norm(self, samples: Sequence[Sample], *, micro_batch_tokens: int, packed: bool | None = None) -> float:
+    def gradient_norm(self, samples: Sequence[Sample], *, micro_batch_tokens: int) -> float:
         """Norm of the gradient on ``samples`` at the present weights, changing nothing. For self-checks.
 
         The gradient says more than the loss, which is zero on fresh samples whose advantages add up to zero.
         """
-        rows = rows_of(samples)
-        table = self._table(rows)
-        report = self._advantages(samples, rows, table, remember=False)
-        scorer = self._scorer if packed is None else self._make_scorer(self.policy.model, packed=packed)
+        batch = self._prepare(samples)
         self._optimizer.zero_grad(set_to_none=True)
-        for share in self._shares(scorer, rows, table, range(len(rows)), report, micro_batch_tokens):
+        for share in self._shares(batch, range(len(batch.rows)), micro_batch_tokens):
             share.to_differentiate.backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         self._optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
-    @torch.no_grad()
-    def score(self, rows: Sequence[Row], *, reference: bool = False, packed: bool | None = None) -> Tensor:
-        """[B, T] log-probability of each row's sampled tokens under the present (or the reference) weights; 0 on
-        padding.
+    def score(self, rows: Sequence[Row], *, packed: bool | None = None) -> Tensor:
+        """[B, T] log-probability of each row's sampled tokens under the present weights; 0 on padding. ``packed``
+        chooses another layout than the learner's.
         """
-        scorer = self._scorer if packed is None else self._make_scorer(self.policy.model, packed=packed)
-        with nullcontext() if not reference else self._without_adapters():
-            if reference and self._reference is not None:
-                scorer = self._reference
-            parts = [(i, scorer([rows[j] for j in i]).logp_BT) for i in self._cut(scorer, rows)]
-        logp_BT = torch.zeros(len(rows), max(len(row.at) for row in rows), device=self.policy.device)
-        for indices, part_BT in parts:
-            logp_BT[indices, : part_BT.shape[1]] = part_BT
-        return logp_BT
+        return self._models.scores(rows, packed=packed).logp_BT
 
-    def _table(self, rows: Sequence[Row]) -> TokenTable:
-        if not rows:
-            raise AlgorithmError("there is nothing to learn from", next_step="give at least one judged trace")
-        table = TokenTable.of(rows, self.policy.device)
-        return replace(table, behaviour_BT=self.score(rows)) if self.settings.truncated else table
-
-    def _advantages(
-        self, samples: Sequence[Sample], rows: Sequence[Row], table: TokenTable, *, remember: bool = True
-    ) -> AdvantageReport:
-        kl_B = None
-        if "kl_B" in self.algorithm.needs:
-            reference_BT = self.score(rows, reference=True)
-            kl_B = reward_kl(table.behaviour_BT, reference_BT, table.mask_BT, table.sequence_B, len(samples)).cpu()
-        report = self.algorithm.advantages(
-            RewardBatch(
-                reward_B=torch.tensor([s.reward for s in samples], dtype=torch.float32),
-                group_B=torch.tensor([s.group for s in samples]),
-                kl_B=kl_B,
-                moving_reward=self._moving_reward,
-            )
+    def _prepare(self, samples: Sequence[Sample]) -> Batch:
+        return prepare(
+            samples,
+            self.algorithm,
+            self._models,
+            self.policy.device,
+            progress=min(self.version / self.settings.total_steps, 1.0),
+            moving_reward=self._moving_reward,
+            rescore=self.settings.truncated,
         )
-        if remember:
-            self._moving_reward = report.moving_reward
-        return report
 
-    def _step(
-        self,
-        rows: Sequence[Row],
-        table: TokenTable,
-        chosen: Sequence[int],
-        report: AdvantageReport,
-        *,
-        first: bool,
-    ) -> dict[str, float | None]:
+    def _step(self, batch: Batch, chosen: Sequence[int], *, watches_drift: bool) -> dict[str, float | None]:
         """One optimiser step on the chosen rows."""
         self._optimizer.zero_grad(set_to_none=True)
-        total, gap_sum, gap_max = 0.0, 0.0, 0.0
+        total = 0.0
         diagnostics: list[Mapping[str, Sums]] = []
-        for share in self._shares(self._scorer, rows, table, chosen, report, self.settings.micro_batch_tokens):
+        logp_BT = torch.zeros_like(batch.table.behaviour_BT)
+        for share in self._shares(batch, chosen, self.settings.micro_batch_tokens):
             share.to_differentiate.backward()
             total += share.loss
             diagnostics.append(share.diagnostics)
-            gap_sum += float(share.gap_BT.sum())
-            gap_max = max(gap_max, float(share.gap_BT.max()))
+            logp_BT[share.cut, : share.logp_BT.shape[1]] = share.logp_BT
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
         if not math.isfinite(float(norm)):
             self._optimizer.zero_grad(set_to_none=True)
@@ -206,81 +187,90 @@ class GradientLearner:
             group["lr"] = lr
         self._optimizer.step()
         self._num_updates += 1
-        num_tokens = sum(len(rows[i].at) for i in chosen)
-        # Only before the first optimiser step are the learner's weights those that sampled.
-        comparable = first and not self.settings.truncated
+        table = batch.table
+        mask_BT, sequence_B = table.mask_BT[chosen], table.sequence_B[chosen]
+        log_ratio_BT = logp_BT[chosen] - table.behaviour_BT[chosen]
+        gap_N = log_ratio_BT[mask_BT].abs()
         return {
             **_diagnostics(add_diagnostics(diagnostics)),
+            **off_policy(log_ratio_BT, mask_BT, sequence_B),
             "loss": total,
             "grad_norm": float(norm),
             "lr": lr,
-            "num_trained_tokens": float(num_tokens),
-            "drift": gap_sum / num_tokens if comparable else None,
-            "drift_max": gap_max if comparable else None,
+            "num_trained_tokens": float(mask_BT.sum()),
+            "drift": float(gap_N.mean()) if watches_drift else None,
+            "drift_max": float(gap_N.max()) if watches_drift else None,
         }
 
-    def _shares(
-        self,
-        scorer: Scorer,
-        rows: Sequence[Row],
-        table: TokenTable,
-        chosen: Sequence[int],
-        report: AdvantageReport,
-        micro_batch_tokens: int,
-    ) -> Iterator[_Share]:
+    def _shares(self, batch: Batch, chosen: Sequence[int], micro_batch_tokens: int) -> Iterator[_Share]:
         """What each micro-batch of the chosen rows adds to the loss and its gradient."""
-        mine = torch.tensor(chosen, device=self.policy.device)
-        weight_BT = torch.zeros(table.mask_BT.shape, device=self.policy.device)
-        weight_BT[mine] = self.algorithm.token_weights(table.mask_BT[mine], table.sequence_B[mine])
-        advantage_B = report.advantage_B.to(self.policy.device)[table.sequence_B]
-        for places in scorer.micro_batches([rows[i] for i in chosen], micro_batch_tokens):
-            cut = [chosen[place] for place in places]
+        scorer, rows, table = self._models.scorer, batch.rows, batch.table
+        weight_BT = torch.zeros_like(table.behaviour_BT)
+        weight_BT[chosen] = self.algorithm.token_weights(table.mask_BT[chosen], table.sequence_B[chosen])
+        places = list(scorer.micro_batches([rows[i] for i in chosen], micro_batch_tokens))
+        cuts = [[chosen[place] for place in cut] for cut in places]
+        if self.algorithm.couples == "sequence" and _cuts_a_sample(rows, cuts):
+            yield from self._coupled_shares(batch, chosen, cuts, weight_BT)
+            return
+        for cut in cuts:
             scores = scorer([rows[i] for i in cut])
-            length = scores.logp_BT.shape[1]
-            mask_BT, behaviour_BT = table.mask_BT[cut, :length], table.behaviour_BT[cut, :length]
-            result = self.algorithm.loss(
-                LossInputs(
-                    logp_new_BT=scores.logp_BT,
-                    logp_behaviour_BT=behaviour_BT,
-                    advantage_BT=advantage_B[cut, None].expand(-1, length),
-                    mask_BT=mask_BT,
-                    weight_BT=weight_BT[cut, :length],
-                    logp_ref_BT=self._reference_scores([rows[i] for i in cut]),
-                    sequence_B=table.sequence_B[cut],
-                )
-            )
-            entropy = Sums(total=scores.entropy_BT.sum(), count=mask_BT.sum())
+            result = self._loss(batch, cut, scores, weight_BT)
             yield _Share(
                 to_differentiate=result.loss,
                 loss=float(result.loss.detach()),
-                diagnostics={**result.diagnostics, "entropy": entropy},
-                gap_BT=(scores.logp_BT.detach() - behaviour_BT).abs() * mask_BT,
+                diagnostics=result.diagnostics,
+                cut=cut,
+                logp_BT=scores.logp_BT.detach(),
             )
 
-    def _reference_scores(self, rows: Sequence[Row]) -> Tensor | None:
-        return self.score(rows, reference=True) if "logp_ref_BT" in self.algorithm.needs else None
+    def _coupled_shares(
+        self, batch: Batch, chosen: Sequence[int], cuts: Sequence[list[int]], weight_BT: Tensor
+    ) -> Iterator[_Share]:
+        """The same for an objective that needs a whole trajectory at once, when one is too long for a micro-batch.
 
-    def _cut(self, scorer: Scorer, rows: Sequence[Row]) -> Iterator[list[int]]:
-        return scorer.micro_batches(rows, self.settings.micro_batch_tokens)
+        The loss is a function of the log-probabilities. Its gradient in them is found first, from scores without
+        gradient; then each micro-batch passes its part of it on to the weights.
+        """
+        rows = [batch.rows[i] for i in chosen]
+        scores = self._models.scores(rows)
+        logp_BT = scores.logp_BT.requires_grad_()
+        result = self._loss(batch, list(chosen), Scores(logp_BT, scores.entropy_BT), weight_BT)
+        (grad_BT,) = torch.autograd.grad(result.loss, logp_BT)
+        place_of = {row: place for place, row in enumerate(chosen)}
+        for number, cut in enumerate(cuts):
+            part_BT = self._models.scorer([batch.rows[i] for i in cut]).logp_BT
+            passed_BT = grad_BT[[place_of[i] for i in cut], : part_BT.shape[1]]
+            yield _Share(
+                to_differentiate=(part_BT * passed_BT).sum(),
+                loss=float(result.loss.detach()) if number == 0 else 0.0,
+                diagnostics=result.diagnostics if number == 0 else {},
+                cut=cut,
+                logp_BT=part_BT.detach(),
+            )
 
-    def _make_scorer(self, model: Any, *, packed: bool | None = None) -> Scorer:
-        kind = PackedScorer if (self.settings.packed if packed is None else packed) else PaddedScorer
-        return kind(model, temperature=self.settings.temperature)
-
-    def _make_reference(self) -> Scorer | None:
-        """The weights as they are now, for the KL penalty. With adapters, the model without them is the reference."""
-        if hasattr(self.policy.model, "disable_adapter"):
-            return None
-        return self._make_scorer(copy.deepcopy(self.policy.model).requires_grad_(False))
-
-    def _without_adapters(self) -> AbstractContextManager[Any]:
-        model: Any = self.policy.model
-        return nullcontext() if self._reference is not None else model.disable_adapter()
+    def _loss(self, batch: Batch, cut: list[int], scores: Scores, weight_BT: Tensor) -> LossResult:
+        """Loss of the rows in ``cut``, whose scores are given."""
+        table, length = batch.table, scores.logp_BT.shape[1]
+        needs_reference = "logp_ref_BT" in self.algorithm.needs
+        mask_BT = table.mask_BT[cut, :length]
+        result = self.algorithm.loss(
+            LossInputs(
+                logp_new_BT=scores.logp_BT,
+                logp_behaviour_BT=table.behaviour_BT[cut, :length],
+                advantage_BT=batch.credit.advantage_BT[cut, :length],
+                mask_BT=mask_BT,
+                weight_BT=weight_BT[cut, :length],
+                logp_ref_BT=self._models.reference_logp([batch.rows[i] for i in cut]) if needs_reference else None,
+                sequence_B=table.sequence_B[cut],
+            )
+        )
+        entropy = Sums(total=scores.entropy_BT.sum(), count=mask_BT.sum())
+        return LossResult(loss=result.loss, diagnostics={**result.diagnostics, "entropy": entropy})
 
     def learning_rate(self, update: int) -> float:
         """Learning rate of the update with this number (from 0): linear warm-up, then the schedule, ending at zero."""
         settings = self.settings
-        per_step = settings.updates_per_step
+        per_step = settings.epochs * settings.updates_per_step
         warmup, total = settings.warmup_steps * per_step, settings.total_steps * per_step
         if update < warmup:
             return settings.lr * (update + 1) / warmup
@@ -337,6 +327,15 @@ def _cut_by_group(samples: Sequence[Sample], parts: int) -> list[set[int]]:
     parts = max(1, min(parts, len(groups)))
     cut = [set(groups[i * len(groups) // parts : (i + 1) * len(groups) // parts]) for i in range(parts)]
     return [{i for i, s in enumerate(samples) if s.group in chosen} for chosen in cut]
+
+
+def _sampled_at(samples: Sequence[Sample], version: int) -> bool:
+    return all(call.policy_version == version for sample in samples for call in sample.trace.calls)
+
+
+def _cuts_a_sample(rows: Sequence[Row], cuts: Sequence[list[int]]) -> bool:
+    """Some sample has rows in two micro-batches."""
+    return sum(len({rows[i].sample for i in cut}) for cut in cuts) > len({rows[i].sample for cut in cuts for i in cut})
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

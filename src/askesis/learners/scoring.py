@@ -66,15 +66,16 @@ class Scorer(ABC):
     def __call__(self, rows: Sequence[Row]) -> Scores:
         """Scores of the sampled tokens of ``rows``, which fit into one micro-batch."""
         features = self.features(rows)
-        parts = [self._score_chunk(*chunk) for chunk in self._chunks(features)]
+        chunks = self.chunks(features)
+        targets = features.target_U.split([len(x) for x in chunks])
+        parts = [self._score_chunk(x, y, len(chunks) > 1) for x, y in zip(chunks, targets, strict=True)]
         logp_U, entropy_U = (torch.cat(column) for column in zip(*parts, strict=True))
         return Scores(*(torch.where(features.mask_BT, v[features.index_BT], 0.0) for v in (logp_U, entropy_U)))
 
-    def _chunks(self, features: Features) -> list[tuple[Tensor, Tensor, bool]]:
-        """Features and targets in pieces whose logits fit; the last item says whether there is more than one."""
-        size = max(_CHUNK_ELEMENTS // self.vocabulary, 1)
-        pairs = list(zip(features.features_UX.split(size), features.target_U.split(size), strict=True))
-        return [(x, y, len(pairs) > 1) for x, y in pairs]
+    def chunks(self, features: Features) -> Sequence[Tensor]:
+        """The features in pieces of which the logits fit into memory."""
+        pieces: tuple[Tensor, ...] = features.features_UX.split(max(_CHUNK_ELEMENTS // self.vocabulary, 1))
+        return pieces
 
     @property
     @abstractmethod

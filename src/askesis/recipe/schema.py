@@ -137,6 +137,8 @@ class RolloutSection(Section):
     """Sampled tokens per session."""
     max_session_s: float = Field(default=600.0, gt=0)
     """Wall-clock seconds per session."""
+    max_resamples: int = Field(default=4, ge=0)
+    """Rounds in which an algorithm with dynamic sampling may replace groups whose rewards are all equal."""
     missing_members: Literal["use_rest", "drop_group", "retry"] = "use_rest"
     """What becomes of a group with failed sessions: train on the others (at least two), drop it, or run the failed
     ones again once.
@@ -166,8 +168,14 @@ class TrainingSection(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm."""
+    epochs: int = Field(default=1, ge=1)
+    """Passes over each batch of rollouts."""
     updates_per_step: int = Field(default=1, ge=1)
-    """Optimiser steps per batch of rollouts; the batch is cut into this many parts by group."""
+    """Optimiser steps per pass; the batch is cut into this many parts by group."""
+    staleness: int = Field(default=1, ge=1)
+    """Steps between renewals of the weights that sample. 1: every batch is sampled by the weights that learn from it;
+    N: by weights that are up to N - 1 steps old.
+    """
     micro_batch_tokens: int = Field(default=8192, ge=1)
     """Tokens per forward and backward pass; does not change the result."""
     checkpoint_every: int = Field(default=20, ge=0)

@@ -34,6 +34,8 @@ class Checkpoint(NamedTuple):
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
     values: dict[str, Any]
+    sampler: dict[str, torch.Tensor]
+    """Weights that sample; empty when they are the policy's."""
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -49,6 +51,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         temporary.mkdir(parents=True)
         save_file(_contiguous(checkpoint.weights), temporary / "weights.safetensors")
         save_file(_contiguous(checkpoint.optimizer), temporary / "optimizer.safetensors")
+        if checkpoint.sampler:
+            save_file(_contiguous(checkpoint.sampler), temporary / "sampler.safetensors")
         write_json(temporary / "values.json", {"step": checkpoint.step, **checkpoint.values})
         files = sorted(p for p in temporary.iterdir() if p.name != _MANIFEST)
         for path in files:
@@ -94,11 +98,13 @@ def load(place: Path) -> Checkpoint:
         values = json.loads((place / "values.json").read_text(encoding="utf-8"))
         weights = load_file(place / "weights.safetensors")
         optimizer = load_file(place / "optimizer.safetensors")
+        sampler = load_file(place / "sampler.safetensors") if "sampler.safetensors" in manifest else {}
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise _damaged(place, str(error)) from error
-    return Checkpoint(step=int(values.pop("step")), weights=weights, optimizer=optimizer, values=values)
+    step = int(values.pop("step"))
+    return Checkpoint(step=step, weights=weights, optimizer=optimizer, values=values, sampler=sampler)
 
 
 def clean(folder: Path) -> None:

@@ -12,11 +12,11 @@ from askesis.store import Group
 from askesis.streams import seed_of
 from askesis.trace import Task
 
-__all__ = ["group_specs", "refuse_total_failure", "rollout_metrics"]
+__all__ = ["group_specs", "is_constant", "refuse_total_failure", "rollout_metrics"]
 
 
 def group_specs(
-    run_id: str, purpose: str, step: int, tasks: Sequence[Task], size: int, *, seed: int
+    run_id: str, purpose: str, step: int, tasks: Sequence[Task], size: int, *, seed: int, first_place: int = 0
 ) -> list[GroupSpec]:
     """One group per task, named and seeded by purpose, step and place."""
     return [
@@ -29,7 +29,7 @@ def group_specs(
             size=size,
             seed=seed_of(seed, purpose, step, place),
         )
-        for place, task in enumerate(tasks)
+        for place, task in enumerate(tasks, first_place)
     ]
 
 
@@ -47,6 +47,11 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float | None]:
         ),
         "failures": float(len(members) - len(judged)),
     }
+
+
+def is_constant(group: Group) -> bool:
+    """All its rewards are equal, or there is none: the answers cannot be told apart."""
+    return len({m.verdict.reward for m in group.members if m.verdict.reward is not None}) <= 1
 
 
 def _mean(items: Sequence[Any], value: Callable[[Any], Any]) -> float | None:

@@ -17,10 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-import torch
-
-from askesis.engines import Sampling
-from askesis.engines.embedded import EmbeddedEngine
+from askesis.engines import Engine, Sampling
 from askesis.environments import World
 from askesis.errors import AskesisError, CheckpointError, SelfCheckError
 from askesis.learners import GradientLearner, Sample
@@ -31,11 +28,12 @@ from askesis.store import Group, RunRecord, Store
 from askesis.trace import Task
 from askesis.training import checkpoint, selfcheck
 from askesis.training.evaluating import evaluation_of, evaluation_sampling, summarise
-from askesis.training.groups import group_specs, refuse_total_failure, rollout_metrics
+from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
 from askesis.training.pieces import make_algorithm, make_learner, make_runner, open_policy, set_threads
 from askesis.training.progress import Phase, Progress, StepEvent
 from askesis.training.report.data import Evaluation
 from askesis.training.rundir import RunDir
+from askesis.training.sampler import Sampler, load_weights
 from askesis.training.tensorboard import open_writer
 
 __all__ = ["TrainingResult", "train"]
@@ -119,17 +117,17 @@ class _Parts:
 
     policy: Policy
     learner: GradientLearner
-    engine: EmbeddedEngine
+    sampler: Sampler
 
     @classmethod
     def load(cls, recipe: Recipe, progress: Progress) -> Self:
-        """Load the policy and build the learner and the engine around it."""
+        """Load the policy and build the learner and the sampler around it."""
         make_algorithm(recipe)
         set_threads(recipe.run.threads)
         progress.stage("loading the policy")
         policy = open_policy(recipe.policy, seed=recipe.run.seed)
-        engine = EmbeddedEngine(policy, max_batch=recipe.engine.max_batch)
-        return cls(policy=policy, learner=make_learner(recipe, policy), engine=engine)
+        sampler = Sampler(policy, max_batch=recipe.engine.max_batch, staleness=recipe.training.staleness)
+        return cls(policy=policy, learner=make_learner(recipe, policy), sampler=sampler)
 
 
 class _Trainer:
@@ -147,7 +145,7 @@ class _Trainer:
     ) -> None:
         self._recipe, self._run, self._world, self._store, self._progress = recipe, run, world, store, progress
         self._run_id: str = identity["run_id"]
-        self._policy, self._learner, self._engine = parts.policy, parts.learner, parts.engine
+        self._policy, self._learner, self._sampler = parts.policy, parts.learner, parts.sampler
         self.step = 0
         state = run.state()
         self.evaluations = {label: evaluation_of(record) for label, record in state.get("evaluations", {}).items()}
@@ -181,7 +179,7 @@ class _Trainer:
             self._progress.stage("saving the model")
             save_policy(self._policy, self._run.model)
         finally:
-            await self._engine.close()
+            await self._sampler.close()
             if self._writer is not None:
                 self._writer.close()
 
@@ -199,11 +197,11 @@ class _Trainer:
                 expected=f"at least {saved.values['store_head']['size']}",
                 next_step="put back the store that belongs to this run, or start anew in another run.dir",
             )
-        _load_weights(self._policy, saved.weights)
+        load_weights(self._policy, saved.weights)
         if weights_hash(self._policy.model) != saved.values["weights_hash"]:
             raise CheckpointError("the restored weights are not those that were saved", where=str(place))
         self._learner.load_state_dict(saved.optimizer, saved.values["learner"])
-        self._engine.publish(self._learner.version)
+        self._sampler.load_state_dict(saved.sampler, saved.values["sampler"], self._learner.version)
         self.step = saved.step
         self._progress.stage(f"resuming at step {saved.step}")
 
@@ -211,6 +209,7 @@ class _Trainer:
         self._store.write_head(self._run.heads)
         optimizer, values = self._learner.state_dict()
         weights = {name: parameter.detach() for name, parameter in self._policy.trainable()}
+        stale, sampler = self._sampler.state_dict()
         head = self._store.head()
         checkpoint.save(
             self._run.checkpoints,
@@ -220,9 +219,11 @@ class _Trainer:
                 optimizer=optimizer,
                 values={
                     "learner": values,
+                    "sampler": sampler,
                     "weights_hash": weights_hash(self._policy.model),
                     "store_head": asdict(head),
                 },
+                sampler=stale,
             ),
             keep=self._recipe.training.keep_checkpoints,
         )
@@ -231,17 +232,15 @@ class _Trainer:
     async def _train_step(self) -> None:
         began = time.monotonic()
         step = self.step
-        groups = await self._groups("train", step, self._training_tasks(step), self._recipe.rollout.group_size)
+        groups = await self._training_groups()
         sampled_s = time.monotonic() - began
         samples = self._samples(groups)
-        every = self._recipe.training.self_check_every
-        if samples and (not self._checked or (every and step % every == 0)):
+        if samples:
             self._self_check(samples)
-            self._checked = True
         metrics = rollout_metrics(groups)
         if samples:
             update = self._learner.update(samples)
-            self._engine.publish(self._learner.version)
+            self._sampler.publish(self._learner.version)
             metrics |= update.metrics
             self._watch_drift(update.metrics.get("drift"))
         self._store.consume(self._run_id, [g.group_id for g in groups], step=step)
@@ -255,23 +254,48 @@ class _Trainer:
         self.step += 1
         self._record(metrics)
 
-    def _training_tasks(self, step: int) -> list[Task]:
-        count = self._recipe.rollout.groups_per_step
-        return [self._world.tasks.task("train", step * count + i) for i in range(count)]
+    async def _training_groups(self) -> list[Group]:
+        """The groups of this step; with dynamic sampling, more of them while too many teach nothing."""
+        rollout = self._recipe.rollout
+        rounds = rollout.max_resamples if self._learner.algorithm.resamples_constant_groups else 0
+        groups = await self._round(0, rollout.groups_per_step)
+        for number in range(1, rounds + 1):
+            missing = rollout.groups_per_step - sum(not is_constant(g) for g in groups)
+            if missing <= 0:
+                break
+            groups += await self._round(number, missing)
+        return groups
+
+    async def _round(self, number: int, count: int) -> list[Group]:
+        """``count`` fresh groups; each round of each step has tasks of its own."""
+        width = self._recipe.rollout.groups_per_step
+        first = (number * self._recipe.training.steps + self.step) * width
+        tasks = [self._world.tasks.task("train", first + i) for i in range(count)]
+        size = self._recipe.rollout.group_size
+        return await self._groups("train", self.step, tasks, size, self._sampler.engine, first_place=number * width)
 
     async def _groups(
-        self, purpose: str, step: int, tasks: Sequence[Task], size: int, *, sampling: Sampling | None = None
+        self,
+        purpose: str,
+        step: int,
+        tasks: Sequence[Task],
+        size: int,
+        engine: Engine,
+        *,
+        sampling: Sampling | None = None,
+        first_place: int = 0,
     ) -> list[Group]:
         """The groups of a step: from the store if they were committed, otherwise sampled, judged and committed."""
         prefix = f"{self._run_id}/{purpose}/{step:06d}"
-        first = self._store.group(f"{prefix}/0000")
-        if first is not None:  # a step is committed whole or not at all
-            return [first, *(self._stored(f"{prefix}/{i:04d}") for i in range(1, len(tasks)))]
-        specs = group_specs(self._run_id, purpose, step, tasks, size, seed=self._recipe.run.seed)
+        places = range(first_place, first_place + len(tasks))
+        if self._store.group(f"{prefix}/{first_place:04d}") is not None:  # they are committed all or not at all
+            return [self._stored(f"{prefix}/{place:04d}") for place in places]
+        seed = self._recipe.run.seed
+        specs = group_specs(self._run_id, purpose, step, tasks, size, seed=seed, first_place=first_place)
         waiting = asyncio.create_task(self._tick(f"{len(specs) * size} sessions of {purpose} step {step}"))
         try:
-            groups = await make_runner(self._recipe, self._policy, self._engine, self._world, sampling).run(
-                specs, policy_version=self._learner.version
+            groups = await make_runner(self._recipe, self._policy, engine, self._world, sampling).run(
+                specs, policy_version=engine.version
             )
         finally:
             waiting.cancel()
@@ -292,18 +316,35 @@ class _Trainer:
 
     def _samples(self, groups: Sequence[Group]) -> list[Sample]:
         samples = []
+        drops_constant = self._learner.algorithm.resamples_constant_groups
         for number, group in enumerate(groups):
             rollout = self._recipe.rollout
+            if drops_constant and is_constant(group):
+                continue
             for member in usable_members(group, rollout.missing_members, size=rollout.group_size):
                 reward = member.verdict.reward
                 if reward is not None:
                     samples.append(
-                        Sample(trace_id=group.trace_id(member), trace=member.trace, reward=reward, group=number)
+                        Sample(
+                            trace_id=group.trace_id(member),
+                            trace=member.trace,
+                            reward=reward,
+                            group=number,
+                            step_rewards=member.verdict.step_rewards,
+                        )
                     )
         return samples
 
     def _self_check(self, samples: Sequence[Sample]) -> None:
-        results = selfcheck.run_checks(self._engine, self._learner, samples, max_drift=self._recipe.training.max_drift)
+        """At the first step that this process learns from, and then as often as the recipe says."""
+        every = self._recipe.training.self_check_every
+        is_stale = self._sampler.engine.version != self._learner.version  # then there is nothing to compare
+        if is_stale or (self._checked and not (every and self.step % every == 0)):
+            return
+        self._checked = True
+        results = selfcheck.run_checks(
+            self._sampler.engine, self._learner, samples, max_drift=self._recipe.training.max_drift
+        )
         checks = [{"name": r.name, "passed": r.passed, "detail": f"step {self.step}: {r.detail}"} for r in results]
         self._run.update_state(self_checks=checks)
         selfcheck.require(results, step=self.step)
@@ -326,7 +367,9 @@ class _Trainer:
         self._progress.stage(f"evaluating ({label})")
         tasks = self._world.tasks.distinct_tasks("held_out", settings.num_tasks)
         sampling = evaluation_sampling(self._recipe)
-        groups = await self._groups("evaluation", step, tasks, settings.samples, sampling=sampling)
+        groups = await self._groups(
+            "evaluation", step, tasks, settings.samples, self._sampler.current, sampling=sampling
+        )
         result = summarise(
             groups,
             label=label,
@@ -349,15 +392,6 @@ class _Trainer:
             for name, value in known.items():
                 self._writer.add_scalar(name, value, self.step)
         self._progress.step(StepEvent(step=self.step, steps=self._recipe.training.steps, values=known))
-
-
-def _load_weights(policy: Policy, weights: Mapping[str, torch.Tensor]) -> None:
-    own = dict(policy.trainable())
-    if own.keys() != weights.keys() or any(own[n].shape != t.shape for n, t in weights.items()):
-        raise CheckpointError("the checkpoint's weights belong to another model", where=policy.name)
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            own[name].copy_(tensor)
 
 
 def _peak_rss_mb() -> float:

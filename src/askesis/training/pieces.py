@@ -94,6 +94,7 @@ def make_learner(recipe: Recipe, policy: Policy) -> GradientLearner:
         beta2=training.beta2,
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
+        epochs=training.epochs,
         updates_per_step=training.updates_per_step,
         packed=recipe.learner.packed,
         micro_batch_tokens=training.micro_batch_tokens,
@@ -119,13 +120,15 @@ def make_algorithm(recipe: Recipe) -> Algorithm:
             expected="at least 2, or an algorithm without groups",
             next_step="raise rollout.group_size, or set algorithm.name=reinforce",
         )
-    updates = recipe.training.updates_per_step
-    if updates > 1 and algorithm.params.get("importance_weighted") is False:
+    training = recipe.training
+    is_off_policy = training.updates_per_step * training.epochs * training.staleness > 1
+    if is_off_policy and algorithm.params.get("importance_weighted") is False:
         raise RecipeError(
-            "several updates per batch need importance weights",
+            "several updates per batch, or stale samples, need importance weights",
             where="algorithm.options.importance_weighted",
-            got=f"training.updates_per_step={updates} with {section.name}",
-            expected="importance_weighted = true, or one update per step",
+            got=f"updates_per_step={training.updates_per_step}, epochs={training.epochs}, "
+            f"staleness={training.staleness} with {section.name}",
+            expected="importance_weighted = true, or 1 for each of them",
             next_step="add algorithm.options.importance_weighted=true",
         )
     return algorithm

@@ -78,13 +78,16 @@ def _deviation(reward_B: Tensor, groups: GroupStatistics) -> Tensor:
     return torch.where(groups.is_constant_G[groups.row_to_group_B], 0.0, deviation_B)
 
 
-RLOO = EstimatorStage(name="rloo", function=rloo, summary="reward minus the mean of the group's others")
+RLOO = EstimatorStage(
+    name="rloo", function=rloo, summary="reward minus the mean of the group's others", is_relative=True
+)
 GRPO = EstimatorStage(
     name="grpo",
     function=grpo,
     summary="(reward - group mean) / (group standard deviation + advantage_eps)",
+    is_relative=True,
     params=(
         Param(name="advantage_eps", kind=float, default=1e-6, minimum=0, why="added to the group's standard deviation"),
     ),
 )
-DR_GRPO = EstimatorStage(name="dr_grpo", function=dr_grpo, summary="reward minus the group mean")
+DR_GRPO = EstimatorStage(name="dr_grpo", function=dr_grpo, summary="reward minus the group mean", is_relative=True)

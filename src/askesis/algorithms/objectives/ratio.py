@@ -7,7 +7,7 @@ from torch import Tensor
 
 from askesis.algorithms.types import Sums
 
-__all__ = ["log_ratio", "ratio_diagnostics", "share"]
+__all__ = ["log_ratio", "ratio_diagnostics", "share", "sums"]
 
 _MAX_LOG_RATIO = 20.0
 
@@ -26,15 +26,16 @@ def ratio_diagnostics(log_ratio_BT: Tensor, mask_BT: Tensor) -> dict[str, Sums]:
     log_ratio_BT = log_ratio_BT.detach()
     ratio_BT = log_ratio_BT.exp()
     return {
-        "ratio": _sums(ratio_BT, mask_BT),
-        "kl_behaviour_new": _sums(ratio_BT - log_ratio_BT - 1, mask_BT),
+        "ratio": sums(ratio_BT, mask_BT),
+        "kl_behaviour_new": sums(ratio_BT - log_ratio_BT - 1, mask_BT),
     }
 
 
 def share(event_BT: Tensor, mask_BT: Tensor) -> Sums:
     """The share of sampled tokens at which ``event_BT`` (bool) holds."""
-    return _sums(event_BT.to(torch.float32), mask_BT)
+    return sums(event_BT.to(torch.float32), mask_BT)
 
 
-def _sums(value_BT: Tensor, mask_BT: Tensor) -> Sums:
+def sums(value_BT: Tensor, mask_BT: Tensor) -> Sums:
+    """The mean of a value over the sampled tokens."""
     return Sums(total=torch.where(mask_BT, value_BT, 0.0).sum().detach(), count=mask_BT.sum())

@@ -1,0 +1,109 @@
+"""The policy that is trained and the reference that it started from, as scorers of whole batches.
+
+Shape suffixes: B rows, T sampled tokens of a row.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from askesis.errors import AlgorithmError
+from askesis.learners.batch import Row
+from askesis.learners.packed import PackedScorer
+from askesis.learners.padded import PaddedScorer
+from askesis.learners.scoring import Scorer, Scores
+from askesis.policy.loading import Policy
+
+__all__ = ["Models"]
+
+
+class Models:
+    """Scores batches of any size under either model, micro-batch by micro-batch, without gradient.
+
+    Args:
+        policy: the model that is trained.
+        packed: the layout; see :mod:`askesis.learners.packed`.
+        temperature: of sampling.
+        micro_batch_tokens: tokens of one forward pass.
+        has_reference: keep the weights as they are now. With adapters, the model without them is the reference and
+            nothing is copied.
+    """
+
+    def __init__(
+        self, policy: Policy, *, packed: bool, temperature: float, micro_batch_tokens: int, has_reference: bool
+    ) -> None:
+        self._policy = policy
+        self._temperature = temperature
+        self._micro_batch_tokens = micro_batch_tokens
+        self.scorer = self.make_scorer(packed=packed)
+        self._has_reference = has_reference
+        self._reference: Scorer | None = None
+        if has_reference and not hasattr(policy.model, "disable_adapter"):
+            kind = PackedScorer if packed else PaddedScorer
+            frozen = copy.deepcopy(policy.model).requires_grad_(False)
+            self._reference = kind(frozen, temperature=temperature)
+
+    def make_scorer(self, *, packed: bool) -> Scorer:
+        """A scorer of the policy in the given layout."""
+        return (PackedScorer if packed else PaddedScorer)(self._policy.model, temperature=self._temperature)
+
+    @torch.no_grad()
+    def scores(self, rows: Sequence[Row], *, packed: bool | None = None) -> Scores:
+        """[B, T] log-probability and entropy of each row's sampled tokens under the policy; 0 on padding."""
+        scorer = self.scorer if packed is None else self.make_scorer(packed=packed)
+        parts = [(cut, scorer([rows[i] for i in cut])) for cut in self._cuts(scorer, rows)]
+        return Scores(*(self._whole(rows, [(cut, part[i]) for cut, part in parts]) for i in range(2)))
+
+    @torch.no_grad()
+    def reference_logp(self, rows: Sequence[Row]) -> Tensor:
+        """[B, T] log-probability under the reference."""
+        with self._as_reference() as scorer:
+            parts = [(cut, scorer([rows[i] for i in cut]).logp_BT) for cut in self._cuts(scorer, rows)]
+        return self._whole(rows, parts)
+
+    @torch.no_grad()
+    def distance(self, rows: Sequence[Row], between: Callable[[Tensor, Tensor, float], Tensor]) -> Tensor:
+        """[B, T] distance of the policy's distribution from the reference's.
+
+        ``between(logits_NV, logits_ref_NV, temperature) -> [N]`` is called on chunks of tokens.
+        """
+        parts = []
+        for cut in self._cuts(self.scorer, rows):
+            chosen = [rows[i] for i in cut]
+            ours = self.scorer.features(chosen)
+            with self._as_reference() as reference:
+                theirs = reference.features(chosen)
+                distance_U = torch.cat(
+                    [
+                        between(self.scorer.logits(x_UX), reference.logits(y_UX), self._temperature)
+                        for x_UX, y_UX in zip(self.scorer.chunks(ours), reference.chunks(theirs), strict=True)
+                    ]
+                )
+            parts.append((cut, torch.where(ours.mask_BT, distance_U[ours.index_BT], 0.0)))
+        return self._whole(rows, parts)
+
+    def _cuts(self, scorer: Scorer, rows: Sequence[Row]) -> Iterator[list[int]]:
+        return scorer.micro_batches(rows, self._micro_batch_tokens)
+
+    def _whole(self, rows: Sequence[Row], parts: Sequence[tuple[list[int], Tensor]]) -> Tensor:
+        whole_BT = torch.zeros(len(rows), max(len(row.at) for row in rows), device=self._policy.device)
+        for cut, part_BT in parts:
+            whole_BT[cut, : part_BT.shape[1]] = part_BT
+        return whole_BT
+
+    @contextmanager
+    def _as_reference(self) -> Iterator[Scorer]:
+        if not self._has_reference:
+            raise AlgorithmError("the learner was built without a reference model")
+        if self._reference is not None:
+            yield self._reference
+            return
+        model: Any = self._policy.model
+        with model.disable_adapter():
+            yield self.scorer

@@ -1,0 +1,141 @@
+"""From judged traces to advantages per token: what an algorithm is given, and what it says.
+
+Shape suffixes: B rows, T sampled tokens of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from askesis.algorithms import (
+    AdvantageReport,
+    Algorithm,
+    CreditReport,
+    RewardBatch,
+    TokenBatch,
+    hellinger,
+    reward_kl,
+)
+from askesis.errors import AlgorithmError
+from askesis.learners.batch import Row, Sample, TokenTable, rows_of, stack
+from askesis.learners.models import Models
+
+__all__ = ["Batch", "prepare"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """A batch of a step, ready to be learned from."""
+
+    rows: tuple[Row, ...]
+    table: TokenTable
+    advantages: AdvantageReport
+    credit: CreditReport
+
+
+def prepare(
+    samples: Sequence[Sample],
+    algorithm: Algorithm,
+    models: Models,
+    device: torch.device,
+    *,
+    progress: float,
+    moving_reward: float | None,
+    rescore: bool,
+) -> Batch:
+    """Turn ``samples`` (whole groups) into advantages per sampled token.
+
+    Args:
+        samples: at least one.
+        algorithm: whose ``needs`` say what is computed.
+        models: policy and reference.
+        device: of the result.
+        progress: share of the training's steps that is done.
+        moving_reward: :attr:`AdvantageReport.moving_reward` of the batch before.
+        rescore: replace the recorded log-probabilities by the policy's own.
+
+    Raises:
+        AlgorithmError: no sample, or what an algorithm raises.
+        TemplateError: a trace whose mask selects nothing or everything.
+    """
+    if not samples:
+        raise AlgorithmError("there is nothing to learn from", next_step="give at least one judged trace")
+    rows = rows_of(samples)
+    table = TokenTable.of(rows, device)
+    is_needed = algorithm.credit_needs.__contains__
+    is_scored = rescore or is_needed("logp_old_BT") or is_needed("entropy_BT")
+    scores = models.scores(rows) if is_scored else None
+    if rescore and scores is not None:
+        table = replace(table, behaviour_BT=scores.logp_BT)
+    has_kl = "kl_B" in algorithm.needs
+    reference_BT = models.reference_logp(rows) if has_kl or is_needed("logp_ref_BT") else None
+    rewards = RewardBatch(
+        reward_B=torch.tensor([s.reward for s in samples], dtype=torch.float32),
+        group_B=torch.tensor([s.group for s in samples]),
+        kl_B=_kl(table, reference_BT, len(samples)) if has_kl and reference_BT is not None else None,
+        moving_reward=moving_reward,
+        progress=progress,
+        length_B=torch.tensor([s.trace.num_sampled for s in samples]),
+        truncated_B=torch.tensor([_is_truncated(s) for s in samples]),
+        num_turns_B=torch.tensor([len(s.trace.calls) for s in samples]),
+    )
+    report = algorithm.advantages(rewards)
+    tokens = TokenBatch(
+        mask_BT=table.mask_BT,
+        sequence_B=table.sequence_B,
+        turn_BT=table.turn_BT,
+        logp_behaviour_BT=table.behaviour_BT,
+        logp_old_BT=scores.logp_BT if scores is not None else None,
+        entropy_BT=scores.entropy_BT if scores is not None else None,
+        logp_ref_BT=reference_BT,
+        hellinger_BT=models.distance(rows, hellinger) if is_needed("hellinger_BT") else None,
+        anchor_BT=_anchors(samples, rows, device) if is_needed("anchor_BT") else None,
+        step_reward_BT=_step_rewards(samples, rows, device) if is_needed("step_reward_BT") else None,
+        vocab_size=models.scorer.vocabulary,
+    )
+    credit = algorithm.credit(report, rewards, tokens)
+    return Batch(rows=tuple(rows), table=table, advantages=report, credit=credit)
+
+
+def _kl(table: TokenTable, reference_BT: Tensor, num_samples: int) -> Tensor:
+    """[samples] KL to the reference, for a penalty in the reward."""
+    return reward_kl(table.behaviour_BT, reference_BT, table.mask_BT, table.sequence_B, num_samples).cpu()
+
+
+def _is_truncated(sample: Sample) -> bool:
+    """A limit on length ended it: of the session, or of its last answer."""
+    return sample.trace.stop.is_truncated or sample.trace.calls[-1].finish == "length"
+
+
+def _anchors(samples: Sequence[Sample], rows: Sequence[Row], device: torch.device) -> Tensor:
+    """[B, T] one number for each distinct observation: the messages that were new in a call's context."""
+    known: dict[tuple[tuple[str, str], ...], int] = {}
+    of_call = [
+        {c.key: known.setdefault(tuple((m.role, m.content) for m in c.messages), len(known)) for c in s.trace.calls}
+        for s in samples
+    ]
+    return stack([np.array([of_call[row.sample][int(turn)] for turn in row.turn]) for row in rows], device)
+
+
+def _step_rewards(samples: Sequence[Sample], rows: Sequence[Row], device: torch.device) -> Tensor:
+    """[B, T] what was paid for each token's call; without step rewards, the reward at the last call."""
+    of_call = []
+    for sample in samples:
+        keys = sorted(c.key for c in sample.trace.calls)
+        paid = sample.step_rewards or (*(0.0 for _ in keys[1:]), sample.reward)
+        if len(paid) != len(keys):
+            raise AlgorithmError(
+                "a trace has another number of step rewards than of calls",
+                where=sample.trace_id,
+                got=f"{len(paid)} step rewards",
+                expected=f"{len(keys)}, one for each call of the policy",
+            )
+        of_call.append(dict(zip(keys, paid, strict=True)))
+    return stack(
+        [np.array([of_call[row.sample][int(turn)] for turn in row.turn], dtype=np.float32) for row in rows], device
+    )

@@ -1,0 +1,68 @@
+"""Which weights sample: the learner's own, or a copy that is renewed only now and then."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from askesis.engines.embedded import EmbeddedEngine
+from askesis.errors import CheckpointError
+from askesis.policy.loading import Policy
+
+__all__ = ["Sampler", "load_weights"]
+
+
+class Sampler:
+    """The engine that training samples from, and the one that evaluation does.
+
+    With ``staleness`` 1 both are one engine on the learner's tensors. With N > 1 training samples from a copy that gets
+    the learner's weights after every N updates: a batch is then up to N - 1 updates old when it is learned from.
+    """
+
+    def __init__(self, policy: Policy, *, max_batch: int, staleness: int) -> None:
+        self._policy = policy
+        self._staleness = staleness
+        self.current = EmbeddedEngine(policy, max_batch=max_batch)
+        """Samples from the present weights."""
+        self._copy = replace(policy, model=copy.deepcopy(policy.model)) if staleness > 1 else None
+        self.engine = self.current if self._copy is None else EmbeddedEngine(self._copy, max_batch=max_batch)
+        """Samples the training batches."""
+
+    def publish(self, version: int) -> None:
+        """The learner's weights have become ``version``."""
+        self.current.publish(version)
+        if self._copy is not None and version % self._staleness == 0:
+            load_weights(self._copy, dict(self._policy.trainable()))
+            self.engine.publish(version)
+
+    async def close(self) -> None:
+        """Release the engines."""
+        await self.current.close()
+        if self.engine is not self.current:
+            await self.engine.close()
+
+    def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Weights of the copy (none when there is no copy), and the rest as JSON-ready values."""
+        weights = {} if self._copy is None else {name: p.detach() for name, p in self._copy.trainable()}
+        return weights, {"version": self.engine.version}
+
+    def load_state_dict(self, weights: Mapping[str, torch.Tensor], values: Mapping[str, Any], version: int) -> None:
+        """Put back what :meth:`state_dict` gave, with the learner at ``version``."""
+        self.current.publish(version)
+        if self._copy is not None:
+            load_weights(self._copy, weights)
+            self.engine.publish(int(values["version"]))
+
+
+def load_weights(policy: Policy, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy ``weights`` into the trainable tensors of ``policy``. Raises CheckpointError when they do not fit."""
+    own = dict(policy.trainable())
+    if own.keys() != weights.keys() or any(own[n].shape != t.shape for n, t in weights.items()):
+        raise CheckpointError("the checkpoint's weights belong to another model", where=policy.name)
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            own[name].copy_(tensor)
