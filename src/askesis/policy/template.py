@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from askesis.errors import TemplateError
-from askesis.trace.types import Message
+from askesis.trace.types import Message, ToolCall
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["ChatTemplate", "MaskedIds", "check_mask"]
+
+_Shape = tuple[tuple[str, tuple[ToolCall, ...], str | None, str | None], ...]
+"""Messages without their contents: role, tool calls, tool call id and name of each."""
 
 
 class MaskedIds(NamedTuple):
@@ -65,6 +69,15 @@ class ChatTemplate:
         self._stop_ids = tuple(dict.fromkeys([int(tokenizer.eos_token_id), *stop_ids]))
         added = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
         self._control = [t for t in {*tokenizer.all_special_tokens, *added} if t]
+        self._backend = getattr(
+            tokenizer, "backend_tokenizer", None
+        )  # the Rust tokenizer: half the time of its wrapper
+        if self._backend is not None:
+            self._backend.no_truncation()
+            self._backend.no_padding()
+        self._salt = secrets.token_hex(8)
+        # A rendering with marks depends on roles and calls, not on what was said: sessions of one world share it.
+        self._rendering = lru_cache(maxsize=4096)(self._render_marked)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -81,7 +94,7 @@ class ChatTemplate:
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a conversation that ends where the assistant is to speak."""
-        return self._encode(messages, generation_prompt=True)
+        return self._encode_marked(self._marked(messages), messages)
 
     def continue_prompt(
         self,
@@ -101,16 +114,15 @@ class ChatTemplate:
         reply = messages[len(known)]
         if reply.role != "assistant" or reply.content != self.decode(sampled):
             return None
-        marks = _Marks(messages)
-        before = marks.render(self, messages[: len(known)], generation_prompt=True)
-        whole = marks.render(self, messages, generation_prompt=True)
-        head = before + marks.names[len(known)]
+        before = self._marked(messages[: len(known)])
+        whole = self._marked(messages)
+        head = before + self._mark(len(known))
         if not whole.startswith(head):
             return None
         tail = whole[len(head) :]
         ending = self.pieces(sampled[-1:])[0] if sampled and int(sampled[-1]) in self.stop_ids else ""
         tail = tail.removeprefix(ending)
-        return [*context, *sampled, *self._encode_marked(tail, marks)]
+        return [*context, *sampled, *self._encode_marked(tail, messages)]
 
     def encode_dialogue(self, messages: Sequence[Message]) -> MaskedIds:
         """Ids of a finished dialogue with the mask of what the assistant says, its end-of-turn token included."""
@@ -139,35 +151,54 @@ class ChatTemplate:
         check_mask(result.mask, where="dialogue")
         return result
 
-    def _encode(self, messages: Sequence[Message], *, generation_prompt: bool) -> list[int]:
-        marks = _Marks(messages)
-        return self._encode_marked(marks.render(self, messages, generation_prompt=generation_prompt), marks)
+    def _mark(self, index: int) -> str:
+        """Stands for the content of a message, so that a rendering shows where content is and where template is."""
+        return f"\ue000{self._salt}x{index}\ue001"
 
-    def _encode_marked(self, text: str, marks: _Marks) -> list[int]:
+    def _marked(self, messages: Sequence[Message]) -> str:
+        """The template's text up to where the assistant is to speak, with marks for contents."""
+        return self._rendering(tuple((m.role, m.tool_calls, m.tool_call_id, m.name) for m in messages))
+
+    def _render_marked(self, shape: _Shape) -> str:
+        marked = [
+            Message(role=role, content=self._mark(i), tool_calls=calls, tool_call_id=call_id, name=name)
+            for i, (role, calls, call_id, name) in enumerate(shape)
+        ]
+        return self.render(marked, generation_prompt=True)
+
+    def _encode_marked(self, text: str, messages: Sequence[Message]) -> list[int]:
         """Encode a rendering whose contents are marks; contents that hold control tokens are encoded as plain text."""
-        if not any(token in m.content for m in marks.messages for token in self._control):
-            for name, message in zip(marks.names, marks.messages, strict=True):
+        names = [self._mark(i) for i in range(len(messages))]
+        if not any(token in m.content for m in messages for token in self._control):
+            for name, message in zip(names, messages, strict=True):
                 text = text.replace(name, message.content)
             return self._encode_control(text)
         ids: list[int] = []
         while text:
-            places = [(text.find(name), i) for i, name in enumerate(marks.names) if name in text]
+            places = [(text.find(name), i) for i, name in enumerate(names) if name in text]
             if not places:
                 ids += self._encode_control(text)
                 break
             place, index = min(places)
             if place:
                 ids += self._encode_control(text[:place])
-            ids += self.encode_text(marks.messages[index].content)
-            text = text[place + len(marks.names[index]) :]
+            ids += self.encode_text(messages[index].content)
+            text = text[place + len(names[index]) :]
         return ids
 
     def _encode_control(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(_utf8(text), add_special_tokens=False))
+        return self._encode(text, is_plain=False)
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of plain text; what looks like a control token stays text."""
-        return list(self._tokenizer.encode(_utf8(text), add_special_tokens=False, split_special_tokens=True))
+        return self._encode(text, is_plain=True)
+
+    def _encode(self, text: str, *, is_plain: bool) -> list[int]:
+        text = _utf8(text)
+        if self._backend is None:
+            return list(self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=is_plain))
+        self._backend.encode_special_tokens = is_plain  # what the wrapper calls split_special_tokens
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def render(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
         """The template's text."""
@@ -185,22 +216,10 @@ class ChatTemplate:
             ) from error
 
 
-class _Marks:
-    """A stand-in for each message's content, so that a rendering shows where content is and where template is."""
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self.messages = list(messages)
-        salt = secrets.token_hex(8)
-        self.names = [f"\ue000{salt}x{i}\ue001" for i in range(len(messages))]
-
-    def render(self, template: ChatTemplate, messages: Sequence[Message], *, generation_prompt: bool) -> str:
-        marked = [
-            Message(role=m.role, content=name, tool_calls=m.tool_calls, tool_call_id=m.tool_call_id, name=m.name)
-            for m, name in zip(messages, self.names, strict=False)
-        ]
-        return template.render(marked, generation_prompt=generation_prompt)
-
-
 def _utf8(text: str) -> str:
     """Lone surrogates cannot be encoded; they become the replacement character."""
-    return text.encode("utf-8", "replace").decode("utf-8") if any("\ud800" <= c <= "\udfff" for c in text) else text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode("utf-8")
+    return text

@@ -11,7 +11,8 @@ The backward pass of ``blocks`` calls the flash backward of each block with the 
 exact: the probability of key j for query i is exp(score - log-sum-exp of i), whichever block j is in, and all that the
 backward pass needs beside it is the row sum of grad * output of the merged result.
 
-Shape suffixes: N packed tokens, H query heads, D head size, B blocks side by side, Q queries and K keys of a block.
+Shape suffixes: N packed tokens, H query heads, R query, key and value heads, D head size, B blocks side by side,
+Q queries and K keys of a block, M tokens of blocks without padding.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -33,7 +35,7 @@ from transformers import AttentionInterface
 from askesis.errors import PolicyError
 from askesis.policy.forest import Forest
 
-__all__ = ["KERNELS", "NAME", "TreeMask", "attend", "tree_attention"]
+__all__ = ["KERNELS", "NAME", "TreeMask", "attend", "attend_joint", "tree_attention"]
 
 NAME = "askesis_tree"
 """What the attention function is called in the registry of transformers."""
@@ -49,18 +51,57 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 class _Blocks:
     """Blocks of one shape, computed side by side. Padding points at token 0 and is never read."""
 
-    query_BQ: Tensor
-    """Packed indices of the queries."""
-    key_BK: Tensor
-    """Packed indices of the keys."""
-    is_query_BQ: Tensor | None
-    """False on padding; None when there is none."""
+    query: _Places
+    key: _Places
     bias_B11K: Tensor | None
     """-inf on padding keys that a query could see; None when there is none."""
     is_causal: bool
     """Keys are the queries themselves, each sees those up to itself."""
-    query_M: Tensor
-    """Packed indices of the real queries, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Places:
+    """Where the tokens of B blocks of length L stand in the packed forest."""
+
+    at_BL: Tensor
+    """Packed indices."""
+    is_real_BL: Tensor | None
+    """False on padding; None when there is none."""
+    real_M: Tensor
+    """Packed indices without padding."""
+    kept_M: Tensor | None
+    """Where those stand among the B * L; None when they are all."""
+    span: slice | None
+    """The packed indices as a slice where there is one block, which spares copies."""
+
+    def take(self, tokens_NRD: Tensor) -> Tensor:
+        """[B, L, R, D]."""
+        if self.span is not None:
+            return tokens_NRD[None, self.span]
+        return tokens_NRD.index_select(0, self.at_BL.flatten()).view(*self.at_BL.shape, *tokens_NRD.shape[1:])
+
+    def take_real(self, tokens_NR: Tensor) -> Tensor:
+        """[M, R, ...]."""
+        return tokens_NR.index_select(0, self.real_M) if self.span is None else tokens_NR[self.span]
+
+    def drop_padding(self, values_BL: Tensor) -> Tensor:
+        """[M, ...] of [B, L, ...]."""
+        flat = values_BL.flatten(0, 1)
+        return flat if self.kept_M is None else flat.index_select(0, self.kept_M)
+
+    def put(self, tokens_NR: Tensor, values_MR: Tensor) -> None:
+        """Write, where no token was written before."""
+        if self.span is None:
+            tokens_NR.index_copy_(0, self.real_M, values_MR)
+        else:
+            tokens_NR[self.span] = values_MR
+
+    def add(self, tokens_NR: Tensor, values_MR: Tensor) -> None:
+        """Add to what is there."""
+        if self.span is None:
+            tokens_NR.index_add_(0, self.real_M, values_MR)
+        else:
+            tokens_NR[self.span] += values_MR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,10 +151,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: TreeMask, scale: flo
     """
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     if mask.kernel == "blocks":
-        out_NHD: Tensor = _BlockAttention.apply(  # type: ignore[no-untyped-call]
-            _tokens_first(query), _tokens_first(key), _tokens_first(value), mask, scale
-        )
-        return out_NHD.transpose(0, 1)[None]
+        joint_NRD = torch.cat([t[0].transpose(0, 1) for t in (query, key, value)], dim=1)
+        return attend_joint(joint_NRD, query.shape[1], mask, scale=scale).transpose(0, 1)[None]
     grouped = query.shape[1] != key.shape[1]
     if mask.kernel == "flex":
         flex: Tensor = _compiled_flex(query.is_cuda)(
@@ -121,6 +160,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: TreeMask, scale: flo
         )
         return flex
     return scaled_dot_product_attention(query, key, value, attn_mask=mask.dense(), scale=scale, enable_gqa=grouped)
+
+
+def attend_joint(qkv_NRD: Tensor, num_heads: int, mask: TreeMask, *, scale: float) -> Tensor:
+    """:func:`attend` on queries, keys and values side by side, by the kernel ``blocks``.
+
+    Args:
+        qkv_NRD: [N, R, D]: ``num_heads`` queries, then keys, then as many values.
+        num_heads: H.
+        mask: of the same N tokens.
+        scale: of the scores.
+
+    Returns:
+        [N, H, D].
+    """
+    out_NHD: Tensor = _BlockAttention.apply(qkv_NRD, num_heads, mask, scale)  # type: ignore[no-untyped-call]
+    return out_NHD
 
 
 @contextmanager
@@ -174,81 +229,77 @@ def _unsupported(what: str, got: str) -> PolicyError:
     )
 
 
-def _tokens_first(heads_1HND: Tensor) -> Tensor:
-    return heads_1HND[0].transpose(0, 1)
-
-
 class _BlockAttention(torch.autograd.Function):
-    """[N, H, D] in and out."""
+    """From [N, R, D] to [N, H, D]."""
 
     @staticmethod
-    def forward(ctx: Any, q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, mask: TreeMask, scale: float) -> Tensor:
-        out_NHD = torch.empty(q_NHD.shape, dtype=torch.promote_types(q_NHD.dtype, torch.float32), device=q_NHD.device)
-        lse_NH = torch.empty(q_NHD.shape[:2], dtype=out_NHD.dtype, device=q_NHD.device)
+    def forward(ctx: Any, qkv_NRD: Tensor, num_heads: int, mask: TreeMask, scale: float) -> Tensor:
+        wide = torch.promote_types(qkv_NRD.dtype, torch.float32)
+        out_NHD = torch.empty_like(qkv_NRD[:, :num_heads], dtype=wide)
+        lse_NH = torch.empty(out_NHD.shape[:2], dtype=wide, device=qkv_NRD.device)
         for block in mask.blocks:
             out, lse = _flash(
-                _gather(q_NHD, block.query_BQ),
-                _gather(k_NHD, block.key_BK),
-                _gather(v_NHD, block.key_BK),
-                0.0,
-                block.is_causal,
-                attn_mask=_bias(block, q_NHD.dtype),
-                scale=scale,
+                *_heads(qkv_NRD, num_heads, block), 0.0, block.is_causal, **_options(block, qkv_NRD, scale)
             )
-            out_MHD, lse_MH = _real(out.transpose(1, 2), block), _real(lse.transpose(1, 2), block).to(lse_NH.dtype)
-            if not block.is_causal:  # every token is first in exactly one causal block
-                known_MH = lse_NH[block.query_M]
+            query = block.query
+            out_MHD = query.drop_padding(out.transpose(1, 2)).to(wide)
+            lse_MH = query.drop_padding(lse.transpose(1, 2)).to(wide)
+            if not block.is_causal:  # every token has been a query in exactly one causal block
+                known_MH, known_MHD = query.take_real(lse_NH), query.take_real(out_NHD)
                 merged_MH = torch.logaddexp(known_MH, lse_MH)
-                out_MHD = out_MHD * (lse_MH - merged_MH).exp_()[..., None]
-                out_MHD += out_NHD[block.query_M] * (known_MH - merged_MH).exp_()[..., None]
+                out_MHD = torch.lerp(known_MHD, out_MHD, (lse_MH - merged_MH).exp_()[..., None])
                 lse_MH = merged_MH
-            out_NHD[block.query_M] = out_MHD.to(out_NHD.dtype)
-            lse_NH[block.query_M] = lse_MH
-        result_NHD = out_NHD.to(q_NHD.dtype)
-        ctx.save_for_backward(q_NHD, k_NHD, v_NHD, result_NHD, lse_NH)
-        ctx.mask, ctx.scale = mask, scale
+            query.put(out_NHD, out_MHD)
+            query.put(lse_NH, lse_MH)
+        result_NHD = out_NHD.to(qkv_NRD.dtype)
+        ctx.save_for_backward(qkv_NRD, result_NHD, lse_NH)
+        ctx.num_heads, ctx.mask, ctx.scale = num_heads, mask, scale
         return result_NHD
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q_NHD, k_NHD, v_NHD, out_NHD, lse_NH = ctx.saved_tensors
-        grad_q, grad_k, grad_v = (torch.zeros(t.shape, dtype=lse_NH.dtype) for t in (q_NHD, k_NHD, v_NHD))
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        qkv_NRD, out_NHD, lse_NH = ctx.saved_tensors
+        num_heads = ctx.num_heads
+        grad_NRD = torch.empty_like(qkv_NRD, dtype=lse_NH.dtype)
         for block in ctx.mask.blocks:
-            lse_BQH = lse_NH[block.query_BQ]
-            if block.is_query_BQ is not None:
-                lse_BQH = lse_BQH.masked_fill(~block.is_query_BQ[..., None], _NEVER)
-            parts = _flash_backward(
-                _gather(grads[0], block.query_BQ),
-                _gather(q_NHD, block.query_BQ),
-                _gather(k_NHD, block.key_BK),
-                _gather(v_NHD, block.key_BK),
-                _gather(out_NHD, block.query_BQ),
+            query, key = block.query, block.key
+            lse_BQH = query.take(lse_NH[..., None])[..., 0]
+            if query.is_real_BL is not None:
+                lse_BQH = lse_BQH.masked_fill(~query.is_real_BL[..., None], _NEVER)
+            grad_q, grad_k, grad_v = _flash_backward(
+                query.take(grads[0]).transpose(1, 2),
+                *_heads(qkv_NRD, num_heads, block),
+                query.take(out_NHD).transpose(1, 2),
                 lse_BQH.transpose(1, 2).contiguous(),
                 0.0,
                 block.is_causal,
-                attn_mask=_bias(block, q_NHD.dtype),
-                scale=ctx.scale,
+                **_options(block, qkv_NRD, ctx.scale),
             )
-            for total, part, at in zip(
-                (grad_q, grad_k, grad_v), parts, (block.query_BQ, block.key_BK, block.key_BK), strict=True
-            ):
-                total.index_add_(0, at.flatten(), part.transpose(1, 2).flatten(0, 1).to(total.dtype))
-        return (*(g.to(q_NHD.dtype) for g in (grad_q, grad_k, grad_v)), None, None)  # type: ignore[return-value]
+            if block.is_causal:  # they come first and hold every token once: nothing has to be cleared before
+                whole = torch.cat([grad_q, grad_k, grad_v], 1).transpose(1, 2)
+                query.put(grad_NRD, query.drop_padding(whole).to(grad_NRD.dtype))
+            else:
+                grad_kv = torch.cat([grad_k, grad_v], 1).transpose(1, 2)
+                query.add(grad_NRD[:, :num_heads], query.drop_padding(grad_q.transpose(1, 2)).to(grad_NRD.dtype))
+                key.add(grad_NRD[:, num_heads:], key.drop_padding(grad_kv).to(grad_NRD.dtype))
+        return grad_NRD.to(qkv_NRD.dtype), None, None, None
 
 
-def _gather(tokens_NHD: Tensor, at_BL: Tensor) -> Tensor:
-    """[B, H, L, D] of the tokens at these indices."""
-    picked_NHD = tokens_NHD.index_select(0, at_BL.flatten())
-    return picked_NHD.view(*at_BL.shape, *tokens_NHD.shape[1:]).transpose(1, 2)
+def _heads(qkv_NRD: Tensor, num_heads: int, block: _Blocks) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [B, H, Q, D], keys and values [B, Hkv, K, D] of a block."""
+    num_kv_heads = (qkv_NRD.shape[1] - num_heads) // 2
+    sizes = [num_heads, num_kv_heads, num_kv_heads]
+    if block.is_causal:
+        q, k, v = block.query.take(qkv_NRD).transpose(1, 2).split(sizes, dim=1)
+        return q, k, v
+    q = block.query.take(qkv_NRD[:, :num_heads]).transpose(1, 2)
+    k, v = block.key.take(qkv_NRD[:, num_heads:]).transpose(1, 2).chunk(2, dim=1)
+    return q, k, v
 
 
-def _real(values_BQ: Tensor, block: _Blocks) -> Tensor:
-    """[M, ...]: without padding."""
-    return values_BQ.flatten(0, 1) if block.is_query_BQ is None else values_BQ[block.is_query_BQ]
-
-
-def _bias(block: _Blocks, dtype: torch.dtype) -> Tensor | None:
-    return None if block.bias_B11K is None else block.bias_B11K.to(dtype)
+def _options(block: _Blocks, like: Tensor, scale: float) -> dict[str, Any]:
+    bias = block.bias_B11K
+    return {"attn_mask": None if bias is None else bias.to(like.dtype), "scale": scale}
 
 
 def _make_blocks(forest: Forest, device: torch.device) -> Iterator[_Blocks]:
@@ -273,28 +324,32 @@ def _rounded(size: int) -> int:
 
 
 def _pad_blocks(members: Sequence[tuple[int, int, int, int]], device: torch.device, *, is_causal: bool) -> _Blocks:
-    query_BQ, is_query_BQ = _pad_spans([(a, b) for a, b, _, _ in members])
-    key_BK, is_key_BK = _pad_spans([(a, b) for _, _, a, b in members])
+    query = _places([(a, b) for a, b, _, _ in members], device)
+    key = query if is_causal else _places([(a, b) for _, _, a, b in members], device)
     bias = None
-    if not is_causal and not is_key_BK.all():
-        bias = torch.from_numpy(np.where(is_key_BK, np.float32(0), np.float32(-np.inf)))[:, None, None].to(device)
-    return _Blocks(
-        query_BQ=torch.from_numpy(query_BQ).to(device),
-        key_BK=torch.from_numpy(key_BK).to(device),
-        is_query_BQ=None if is_query_BQ.all() else torch.from_numpy(is_query_BQ).to(device),
-        bias_B11K=bias,
-        is_causal=is_causal,
-        query_M=torch.from_numpy(query_BQ[is_query_BQ]).to(device),
-    )
+    if not is_causal and key.is_real_BL is not None:
+        bias = torch.zeros(key.is_real_BL.shape, device=device).masked_fill(~key.is_real_BL, -math.inf)[:, None, None]
+    return _Blocks(query=query, key=key, bias_B11K=bias, is_causal=is_causal)
 
 
-def _pad_spans(spans: Sequence[tuple[int, int]]) -> tuple[Any, Any]:
-    """Indices [B, L] of the tokens in each span, and which of them are not padding."""
+def _places(spans: Sequence[tuple[int, int]], device: torch.device) -> _Places:
     first_B1 = np.array([a for a, _ in spans])[:, None]
     size_B1 = np.array([b - a for a, b in spans])[:, None]
     offset_1L = np.arange(size_B1.max())[None]
     is_real_BL = offset_1L < size_B1
-    return np.where(is_real_BL, first_B1 + offset_1L, 0), is_real_BL
+    at_BL = np.where(is_real_BL, first_B1 + offset_1L, 0)
+    has_padding = not is_real_BL.all()
+
+    def tensor(values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(device)
+
+    return _Places(
+        at_BL=tensor(at_BL),
+        is_real_BL=tensor(is_real_BL) if has_padding else None,
+        real_M=tensor(at_BL[is_real_BL]),
+        kept_M=tensor(is_real_BL.flatten().nonzero()[0]) if has_padding else None,
+        span=slice(*spans[0]) if len(spans) == 1 else None,
+    )
 
 
 def _flex_mask(end_N: Tensor) -> Any:

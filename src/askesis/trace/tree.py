@@ -209,8 +209,11 @@ class _Run:
 
 def _common_prefix(a: Ids, b: Ids) -> int:
     size = min(len(a), len(b))
-    different = np.flatnonzero(a[:size] != b[:size])
-    return int(different[0]) if len(different) else size
+    if not size:
+        return 0
+    differs = a[:size] != b[:size]
+    first = int(differs.argmax())
+    return first if differs[first] else size
 
 
 class TraceBuilder:
