@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from askesis.algorithms import PRESETS, Preset, build, estimator_names, objective_names
+from askesis.algorithms import PRESETS, Coupling, Preset, build
 from askesis.algorithms.aggregation import Aggregation
 from askesis.algorithms.builder import assemble
 from askesis.errors import RecipeError
@@ -38,6 +38,9 @@ def test_constants_of_a_preset_leave_with_the_stage_that_they_were_for() -> None
             "norm_length": 50,
             "importance_weighted": True,
             "baseline": "x",
+            "aem_lambda": 7.0,
+            "dgpo_tau": 7.0,
+            "overlong_penalty": 7.0,
         },
         summary="for this test",
         source="none",
@@ -48,6 +51,8 @@ def test_constants_of_a_preset_leave_with_the_stage_that_they_were_for() -> None
     replaced = assemble(preset, {"estimator": "reinforce", "objective": "reinforce", "aggregation": "token_mean"})
     assert replaced.estimator_params == {"baseline": "zero"} and replaced.norm_length is None
     assert replaced.objective_params == {"importance_weighted": False}
+    guided = assemble(preset, {"modulator": "aem", "credit": "dgpo_hellinger", "shaping": "overlong"})
+    assert (guided.params["aem_lambda"], guided.params["dgpo_tau"], guided.params["overlong_penalty"]) == (1, 0.5, 1)
     assert assemble(preset, {"clip_high": 0.3}).objective_params["clip_high"] == 0.3
 
 
@@ -57,16 +62,6 @@ def test_norm_length_belongs_to_the_aggregation_that_divides_by_it() -> None:
     assert build("grpo").norm_length is None and "norm_length" not in build("grpo").params
     with pytest.raises(RecipeError, match="no stage of this algorithm has a parameter called 'norm_length'"):
         build("grpo", {"norm_length": 64})
-
-
-@pytest.mark.parametrize("estimator", estimator_names())
-@pytest.mark.parametrize("objective", objective_names())
-@pytest.mark.parametrize("aggregation", Aggregation)
-def test_all_stages_combine(estimator: str, objective: str, aggregation: Aggregation) -> None:
-    overrides = {"estimator": estimator, "objective": objective, "aggregation": aggregation.value}
-    algorithm = build("grpo", overrides)
-    described = algorithm.describe()
-    assert {key: described[key] for key in overrides} == overrides
 
 
 @pytest.mark.parametrize("name", [preset.name for preset in PRESETS])
@@ -81,20 +76,63 @@ def test_a_description_is_json_and_builds_the_same_algorithm_again(name: str) ->
 def test_description_of_a_changed_algorithm() -> None:
     assert build("rloo", {"kl_beta": 0, "importance_weighted": True}).describe() == {
         "algorithm": "rloo",
+        "shaping": "none",
         "estimator": "rloo",
+        "modulator": "none",
+        "credit": "none",
         "objective": "reinforce",
         "aggregation": "seq_mean_token_sum",
-        "params": {"importance_weighted": True, "kl_beta": 0.0, "kl_estimator": "k1", "kl_placement": "reward"},
+        "params": {
+            "importance_weighted": True,
+            "kl_beta": 0.0,
+            "kl_estimator": "k1",
+            "kl_placement": "reward",
+            "dynamic_sampling": False,
+            "drop_truncated": False,
+        },
         "needs": [],
         "changed": {"kl_beta": 0.03, "importance_weighted": False},
     }
 
 
 @pytest.mark.parametrize(
-    ("name", "needs"), [("reinforce", set()), ("rloo", {"kl_B"}), ("grpo", {"logp_ref_BT"}), ("dr_grpo", set())]
+    ("name", "needs"),
+    [
+        ("reinforce", set()),
+        ("rloo", {"kl_B"}),
+        ("grpo", {"logp_ref_BT"}),
+        ("dr_grpo", set()),
+        ("dapo", {"length_B"}),
+        ("vespo", {"sequence_B"}),
+        ("a_cw_nsr", {"progress"}),
+        ("dgpo_hellinger", {"hellinger_BT", "entropy_BT", "vocab_size"}),
+        ("gigpo_aem", {"num_turns_B", "anchor_BT", "step_reward_BT", "entropy_BT", "logp_ref_BT"}),
+    ],
 )
 def test_what_must_be_given(name: str, needs: set[str]) -> None:
     assert build(name).needs == needs
+
+
+def test_what_must_be_given_before_credit() -> None:
+    assert build("gigpo_aem").credit_needs == {"anchor_BT", "step_reward_BT", "entropy_BT"}
+    assert build("dgpo_hellinger").credit_needs == {"hellinger_BT", "entropy_BT", "vocab_size"}
+    assert build("grpo").credit_needs == build("dapo").credit_needs == set()
+
+
+def test_which_objectives_look_at_whole_sequences() -> None:
+    coupled = {preset.name for preset in PRESETS if build(preset.name).couples is Coupling.SEQUENCE}
+    assert coupled == {"gspo", "vespo", "vespo_docstring"}
+    assert build("grpo").couples == "token" and build("gspo").couples == "sequence"
+
+
+def test_modulator_and_credit_are_keys_like_the_others() -> None:
+    algorithm = build("grpo", {"modulator": "aem", "credit": "dgpo_hellinger", "kl_beta": 0, "dgpo_tau": 0.1})
+    assert algorithm.modulator_params == {"aem_lambda": 1.0, "aem_min_range": 0.1, "aem_scope": "group"}
+    assert algorithm.credit_params["dgpo_tau"] == 0.1
+    assert algorithm.changed == {"modulator": "none", "credit": "none", "kl_beta": 0.04}
+    assert build("gigpo_aem", {"modulator": "none"}).changed == {"modulator": "aem"}
+    with pytest.raises(RecipeError, match="no stage of this algorithm has a parameter called 'aem_lambda'"):
+        build("grpo", {"aem_lambda": 2})
 
 
 @pytest.mark.parametrize(
@@ -106,6 +144,9 @@ def test_what_must_be_given(name: str, needs: set[str]) -> None:
         ({"objective": "ppo_clop"}, "no objective called", "did you mean 'ppo_clip'?"),
         ({"estimator": "dr_gpo"}, "no estimator called", "did you mean 'dr_grpo'?"),
         ({"aggregation": "token_means"}, "no aggregation called", "did you mean 'token_mean'?"),
+        ({"modulator": "aen"}, "no modulator called", "did you mean 'aem'?"),
+        ({"credit": 1}, "credit must be a name", "for example 'none'"),
+        ({"dynamic_sampling": 1}, "dynamic_sampling has a value", "true or false"),
         ({"estimator": 3}, "estimator must be a name", "for example 'grpo'"),
         ({"clip_low": 0}, "clip_low has a value", "its default is 0.2"),
         ({"clip_high": "0.2"}, "clip_high has a value", "a finite number above 0"),

@@ -225,6 +225,19 @@ def test_grpo_becomes_dr_grpo_by_its_stages() -> None:
     assert torch.equal(inputs.weight_BT, other.token_weights(inputs.mask_BT, torch.as_tensor(inputs.sequence_B)))
 
 
+def test_dapo_without_clip_higher_shaping_and_sampling_is_grpo_by_token_mean() -> None:
+    plain = {"clip_high": 0.2, "shaping": "none", "dynamic_sampling": False}
+    one, other = build("dapo", plain), build("grpo", {"aggregation": "token_mean", "kl_beta": 0})
+    inputs, leaf = random_inputs(one, 8)
+    assert torch.equal(gradient(one.loss(inputs).loss, leaf), gradient(other.loss(inputs).loss, leaf))
+    assert not torch.equal(
+        gradient(build("dapo", {"clip_high": 2}).loss(inputs).loss, leaf), gradient(one.loss(inputs).loss, leaf)
+    )
+    batch = rewards([2, -1, 0.5, 3], [0, 0, 0, 0])
+    assert torch.equal(one.advantages(batch).advantage_B, other.advantages(batch).advantage_B)
+    assert one.params == other.params and one.stages == other.stages
+
+
 def test_weights_of_a_part_of_the_batch_take_totals_of_the_whole() -> None:
     algorithm = build("grpo")
     mask = torch.tensor([[1, 1], [1, 0]], dtype=torch.bool)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from askesis.algorithms import LossInputs, RewardBatch, build, estimator_names, objective_names
-from askesis.algorithms.registry import find_estimator, find_objective
+from algorithms.cases import rewards_of, token_table
+from askesis.algorithms import (
+    LossInputs,
+    RewardBatch,
+    build,
+    credit_names,
+    estimator_names,
+    modulator_names,
+    objective_names,
+    shaping_names,
+)
+from askesis.algorithms.registry import find_credit, find_estimator, find_modulator, find_objective, find_shaping
 from askesis.errors import AlgorithmError, RecipeError
 
 MODULE = """
 import torch
-from askesis.algorithms import EstimatorStage, LossTerms, ObjectiveStage, Param, RewardBatch
+from askesis.algorithms import (
+    CreditReport, CreditStage, EstimatorStage, LossTerms, ModulatorStage, ObjectiveStage, Param, RewardBatch,
+    ShapingStage,
+)
 
 def signs(batch: RewardBatch, *, flip: bool):
     return torch.sign(batch.reward_B) * (-1 if flip else 1)
@@ -33,6 +47,16 @@ def summed(logp_new_BT, logp_behaviour_BT, advantage_BT, mask_BT):
     return LossTerms(per_token_BT=logp_new_BT.sum(dim=1), diagnostics={})
 
 SUMMED = ObjectiveStage(name="summed", function=summed, summary="aggregates by itself")
+
+def doubled(advantage_BT, batch, tokens, *, times):
+    return CreditReport(advantage_BT=times * advantage_BT, diagnostics={"times": times})
+
+DOUBLED = ModulatorStage(name="doubled", function=doubled, summary="more",
+    params=(Param(name="times", kind=float, default=2.0, why="how much"),))
+HALVED = CreditStage(name="halved", function=lambda advantage_BT, batch, tokens: CreditReport(
+    advantage_BT=advantage_BT / 2, diagnostics={"half": 0.5}), summary="less")
+SHORTER = ShapingStage(name="shorter", function=lambda batch: batch.reward_B - batch.length_B, summary="short answers",
+    needs=frozenset({"length_B"}))
 """
 ENTRY_POINTS = """
 [askesis.estimators]
@@ -40,6 +64,16 @@ signs = plugged_stages:SIGNS
 wrong_shape = plugged_stages:WRONG_SHAPE
 renamed = plugged_stages:SIGNS
 grpo = plugged_stages:SIGNS
+
+[askesis.modulators]
+doubled = plugged_stages:DOUBLED
+
+[askesis.credits]
+halved = plugged_stages:HALVED
+aem = plugged_stages:DOUBLED
+
+[askesis.shapings]
+shorter = plugged_stages:SHORTER
 
 [askesis.objectives]
 by_sequence = plugged_stages:BY_SEQUENCE
@@ -61,18 +95,54 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_built_in_names() -> None:
-    assert estimator_names() == ["dr_grpo", "grpo", "reinforce", "rloo"]
-    assert objective_names() == ["ppo_clip", "reinforce"]
-    assert find_estimator("rloo").name == "rloo" and find_objective("ppo_clip").name == "ppo_clip"
+    assert shaping_names() == ["none", "overlong"]
+    assert estimator_names() == ["a_nsr", "dr_grpo", "gigpo", "grpo", "nsr", "psr", "reinforce", "rloo", "w_reinforce"]
+    assert modulator_names() == ["aem", "none"]
+    assert credit_names() == ["confidence", "dgpo_hellinger", "none"]
+    assert objective_names() == ["cispo", "gspo", "ppo_clip", "reinforce", "sapo", "vespo"]
+    found = [find_shaping("overlong"), find_estimator("rloo"), find_modulator("aem"), find_credit("confidence")]
+    assert [stage.name for stage in [*found, find_objective("vespo")]] == [
+        "overlong",
+        "rloo",
+        "aem",
+        "confidence",
+        "vespo",
+    ]
 
 
-def test_unknown_names_get_the_closest_one() -> None:
-    with pytest.raises(RecipeError, match="no estimator called 'rlo'") as caught:
-        find_estimator("rlo")
-    assert caught.value.next_step == "did you mean 'rloo'?"
-    with pytest.raises(RecipeError, match="no objective called 'xyz'") as caught:
-        find_objective("xyz")
-    assert caught.value.expected == "ppo_clip, reinforce"
+@pytest.mark.parametrize(
+    ("find", "name", "message", "hint"),
+    [
+        (find_estimator, "rlo", "no estimator called 'rlo'", "did you mean 'rloo'?"),
+        (find_objective, "xyz", "no objective called 'xyz'", "name one of the objectives above"),
+        (find_modulator, "aen", "no modulator called 'aen'", "did you mean 'aem'?"),
+        (find_credit, "dgpo", "no credit called 'dgpo'", "name one of the credits above"),
+        (find_shaping, "over_long", "no shaping called 'over_long'", "did you mean 'overlong'?"),
+    ],
+)
+def test_unknown_names_get_the_closest_one(find: Callable[[str], object], name: str, message: str, hint: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        find(name)
+    assert caught.value.next_step == hint
+
+
+@pytest.mark.usefixtures("plugin")
+def test_stages_of_a_package_act_in_their_order() -> None:
+    overrides = {"shaping": "shorter", "modulator": "doubled", "credit": "halved", "times": 6}
+    algorithm = build("reinforce", overrides)
+    assert algorithm.stages == {
+        "shaping": "shorter",
+        "estimator": "reinforce",
+        "modulator": "doubled",
+        "credit": "halved",
+        "objective": "reinforce",
+        "aggregation": "seq_mean_token_sum",
+    }
+    assert algorithm.needs == {"length_B"} and algorithm.params["times"] == 6.0
+    rewards = rewards_of([5.0], length_B=torch.tensor([2]))
+    report = algorithm.credit(algorithm.advantages(rewards), rewards, token_table([[0, 0]]))
+    assert report.advantage_BT.tolist() == [[9.0, 9.0]]
+    assert report.diagnostics == {"times": 6.0, "half": 0.5}
 
 
 @pytest.mark.usefixtures("plugin")
@@ -100,6 +170,7 @@ def test_stages_of_a_package_run_like_built_in_ones() -> None:
     [
         ("estimator", "grpo", "several estimators are called 'grpo'"),
         ("estimator", "renamed", "is not the stage that it says"),
+        ("credit", "aem", "is not the stage that it says"),
         ("objective", "not_a_stage", "is not the stage that it says"),
         ("objective", "broken", "cannot be imported"),
     ],

@@ -88,9 +88,11 @@ def test_states_of_other_groups_are_not_compared() -> None:
 
 
 def test_equal_returns_give_exactly_nothing_and_a_group_of_one_its_reward() -> None:
-    tokens = token_table([[0], [0], [0]], anchor=[[5]] * 3, step_reward=[[0.1], [0.1], [0.3]])
-    rewards = rewards_of([0.1, 0.1, 0.3], [0, 0, 1], num_turns_B=torch.ones(3, dtype=torch.int64))
-    assert credit(build("gigpo", {"advantage_eps": 0}), rewards, tokens) == [0.0, 0.0, 0.3]
+    # The mean of 0.1, 0.1 and 0.1 is not 0.1, and a deviation without eps would be divided by next to nothing.
+    assert (0.1 + 0.1 + 0.1) / 3 != 0.1
+    tokens = token_table([[0]] * 4, anchor=[[5]] * 4, step_reward=[[0.1], [0.1], [0.1], [0.3]])
+    rewards = rewards_of([0.1, 0.1, 0.1, 0.3], [0, 0, 0, 1], num_turns_B=torch.ones(4, dtype=torch.int64))
+    assert credit(build("gigpo", {"advantage_eps": 0}), rewards, tokens) == [0.0, 0.0, 0.0, 0.3]
 
 
 def test_what_is_missing_is_named() -> None:

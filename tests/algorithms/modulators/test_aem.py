@@ -181,7 +181,8 @@ def test_7a_8_mechanism(advantage: float) -> None:
     plain = mechanism(advantage, {})
     modulated = mechanism(advantage, {"modulator": "aem"})
     reversed_ = mechanism(advantage, {"modulator": "aem", "aem_lambda": -1})
-    # Successes lower the entropy, failures raise it; the specification has |z| of 33 at ten times the repetitions.
+    # Successes lower the entropy, failures raise it. |z| is 9 to 11 here; the specification's states gave 33 at three
+    # times the repetitions.
     assert -advantage * modulated > 6 and advantage * reversed_ > 6
     assert abs(plain) < 4
 

@@ -79,7 +79,8 @@ def gigpo_spread(
         R^S_it = sum over k >= t of discount^(k - t) * r_ik
 
     Feng et al. 2025, arXiv 2505.10978, sections 4.2 and 4.3. A turn whose state no other turn of its group began in has
-    A^S = 0; a state that a trajectory comes back to counts each time.
+    A^S = 0; a state that a trajectory comes back to counts each time. A shaping or a KL penalty in the reward changes
+    the episode part only.
 
     Returns:
         [B, T] advantages, the same at all tokens of a turn.
