@@ -20,6 +20,23 @@ def test_dr_grpo_divides_by_the_longest_answer_unless_told_otherwise() -> None:
     assert make_algorithm(recipe("algorithm.name=dr_grpo", "algorithm.options.norm_length=5")).norm_length == 5
 
 
+def test_the_soft_limit_on_length_ends_at_the_longest_answer() -> None:
+    params = make_algorithm(recipe("algorithm.name=dapo", "sampling.max_tokens=100")).params
+    assert (params["overlong_limit"], params["overlong_cache"]) == (100, 20)
+
+
+@pytest.mark.parametrize("more", ["training.updates_per_step=2", "training.epochs=2", "training.staleness=2"])
+def test_whatever_makes_samples_stale_needs_importance_weights(more: str) -> None:
+    with pytest.raises(RecipeError, match="importance"):
+        make_algorithm(recipe("algorithm.name=reinforce", more))
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo", "gigpo"])
+def test_an_algorithm_that_compares_needs_something_to_compare_with(name: str) -> None:
+    with pytest.raises(RecipeError, match="compares the answers"):
+        make_algorithm(recipe(f"algorithm.name={name}", "rollout.group_size=1"))
+
+
 @pytest.mark.parametrize("name", ["reinforce", "rloo"])
 def test_several_updates_need_importance_weights(name: str) -> None:
     with pytest.raises(RecipeError, match="importance"):

@@ -39,7 +39,7 @@ def test_everything_that_a_report_shows_is_found(run: RunDir) -> None:
     assert [e.label for e in data.evaluations] == ["before", "after"]
     assert [e.n for e in data.evaluations] == [3, 3]
     assert {"reward_mean", "drift", "entropy", "step_seconds"} <= data.series.keys()
-    assert len(data.self_checks) == 4 and all(c.passed for c in data.self_checks)
+    assert len(data.self_checks) == 5 and all(c.passed for c in data.self_checks)
     assert any(row.key == "training.steps" and row.differs and row.origin == "command line" for row in data.recipe)
     assert data.algorithm["estimator"] == "grpo"
     assert "training.steps=2" in data.command and data.failures == []

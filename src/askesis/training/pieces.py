@@ -20,9 +20,6 @@ from askesis.trace import Budgets
 __all__ = ["make_algorithm", "make_learner", "make_runner", "open_policy", "set_threads", "training_sampling"]
 
 
-_RELATIVE = ("grpo", "rloo", "dr_grpo")
-
-
 def set_threads(threads: int) -> None:
     """CPU threads of the tensors; 0 leaves torch's own choice, which is one per core."""
     if threads:
@@ -109,10 +106,11 @@ def make_algorithm(recipe: Recipe) -> Algorithm:
     section = recipe.algorithm
     options: dict[str, Option] = dict(section.options)
     algorithm = build(section.name, options)
-    if algorithm.norm_length is not None and "norm_length" not in options:
-        # The constant stands for the longest answer, which the recipe knows.
-        algorithm = build(section.name, {**options, "norm_length": recipe.sampling.max_tokens})
-    if recipe.rollout.group_size == 1 and algorithm.estimator.name in _RELATIVE:
+    # Constants that stand for the longest answer, which the recipe knows; DAPO's soft limit begins a fifth before it.
+    longest = recipe.sampling.max_tokens
+    known = {"norm_length": longest, "overlong_limit": longest, "overlong_cache": max(longest // 5, 1)}
+    algorithm = build(section.name, {**{k: v for k, v in known.items() if k in algorithm.params}, **options})
+    if recipe.rollout.group_size == 1 and algorithm.estimator.is_relative:
         raise RecipeError(
             f"{section.name} compares the answers to one task with each other, and there is only one",
             where="rollout.group_size",

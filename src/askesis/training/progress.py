@@ -269,7 +269,7 @@ class LiveProgress:
 def _known(values: Mapping[str, float]) -> list[tuple[str, str]]:
     """Title and shown value of the metrics that the catalogue knows, in its order."""
     named = [metric(name) for name in ordered(values)]
-    return [(m.short, m.show(values[m.name])) for m in named if m.known]
+    return [(m.short, m.show(values[m.name])) for m in named if m.known and m.live]
 
 
 def _in_words(values: Mapping[str, float]) -> str:

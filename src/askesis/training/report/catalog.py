@@ -20,6 +20,8 @@ class Metric:
     share: bool = False
     note: str = ""
     """What a reader should know to judge the curve."""
+    live: bool = True
+    """Shown while the run goes on, too."""
 
     @property
     def known(self) -> bool:
@@ -50,6 +52,22 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="grad_norm", title="Gradient norm", short="grad norm", note="before clipping"),
     Metric(name="kl", title="KL", short="KL", unit="nats", note="per token"),
     Metric(name="clipped_share", title="Clipped tokens", short="clipped", share=True),
+    Metric(
+        name="ess_sequence",
+        title="Effective sample size",
+        short="ESS",
+        share=True,
+        note="share of the trajectories that the importance weights leave; falls as samples grow stale",
+        live=False,
+    ),
+    Metric(
+        name="kl_behaviour_new_k3",
+        title="KL, behaviour to learner",
+        short="staleness KL",
+        unit="nats",
+        note="per token: how far the learner has moved from the weights that sampled",
+        live=False,
+    ),
     Metric(name="tokens_per_second", title="Throughput", short="speed", unit="tokens/s"),
     Metric(name="step_seconds", title="Step time", short="step time", unit="s"),
     Metric(name="failures", title="Failed sessions", short="failures", note="per step"),
