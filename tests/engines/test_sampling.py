@@ -10,7 +10,6 @@ import torch
 
 from askesis.engines import Sampling
 from askesis.engines.sampling import Controls, draw
-from askesis.errors import EngineError
 
 P = [0.5, 0.3, 0.15, 0.05]
 LOGITS = torch.tensor([[math.log(p) for p in P]])
@@ -59,14 +58,27 @@ def test_frequencies_match_the_distribution() -> None:
 
 
 def test_a_token_of_probability_zero_is_never_drawn() -> None:
-    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
-    for u in (0.0, 0.5, 1 - 1e-12):
-        with pytest.raises(EngineError):
-            draw(logits, Controls.stack([Sampling()], CPU), torch.tensor([u]))
-    logits = torch.tensor([[-200.0, 0.0, -200.0]])
-    assert draw(logits, Controls.stack([Sampling()], CPU), torch.tensor([1 - 1e-12])).tokens_B.tolist() == [1]
+    for low in (-torch.inf, -200.0):
+        logits = torch.tensor([[low, 0.0, low, 0.0, low, low]])
+        drawn = draw(logits.repeat(3, 1), Controls.stack([Sampling()] * 3, CPU), torch.tensor([0.0, 0.5, 1 - 1e-12]))
+        assert drawn.tokens_B.tolist() == [1, 3, 3] and drawn.valid_B.all()
+        assert drawn.logprobs_B.tolist() == pytest.approx([math.log(0.5)] * 3)
 
 
-def test_logits_that_are_not_numbers_are_refused() -> None:
-    with pytest.raises(EngineError, match="not finite"):
-        draw(torch.tensor([[0.0, torch.nan]]), Controls.stack([Sampling()], CPU), torch.tensor([0.5]))
+def test_logits_that_are_not_numbers_are_marked() -> None:
+    logits = torch.tensor([[0.0, 1.0], [0.0, torch.nan], [torch.inf, 0.0], [-torch.inf, -torch.inf]])
+    drawn = draw(logits, Controls.stack([Sampling()] * 4, CPU), torch.full((4,), 0.5))
+    assert drawn.valid_B.tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 96, 101, 131, 768])
+def test_blocks_of_the_vocabulary_change_nothing(size: int) -> None:
+    random = torch.Generator().manual_seed(size)
+    logits = torch.randn(200, size, generator=random) * 3
+    u = torch.rand(200, generator=random, dtype=torch.float64)
+    drawn = draw(logits, Controls.stack([Sampling()] * 200, CPU), u)
+    logp = logits.double().log_softmax(-1)
+    expected = torch.searchsorted(logp.exp().cumsum(-1), u[:, None]).clamp_(max=size - 1)[:, 0]
+    assert drawn.tokens_B.equal(expected)
+    chosen = logp.gather(-1, expected[:, None])[:, 0]
+    torch.testing.assert_close(drawn.logprobs_B.double(), chosen, atol=1e-5, rtol=0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 import torch
 
-from askesis.errors import CheckpointError
+from askesis.engines import Request, Sampling
+from askesis.errors import CheckpointError, EngineError
 from askesis.policy.loading import Policy, weights_hash
 from askesis.training.sampler import Sampler, load_weights
 
@@ -61,4 +63,19 @@ def test_weights_of_another_model_are_refused(tiny: Policy) -> None:
 def test_both_engines_are_closed(tiny: Policy) -> None:
     sampler = Sampler(tiny, max_batch=8, staleness=2)
     asyncio.run(sampler.close())
-    assert all(engine._thread._shutdown for engine in (sampler.current, sampler.engine))
+    for engine in (sampler.current, sampler.engine):
+        with pytest.raises(EngineError, match="closed"):
+            asyncio.run(engine.generate(Request(prefix=(1,), sampling=Sampling(), stop_ids=(), seed=0)))
+
+
+def test_everything_is_computed_in_one_thread(tiny: Policy) -> None:
+    async def scenario() -> set[int]:
+        sampler = Sampler(tiny, max_batch=8, staleness=2)
+        seen = {await sampler.compute(threading.get_ident)}
+        for engine in (sampler.current, sampler.engine):
+            seen.add(await asyncio.get_running_loop().run_in_executor(engine._thread, threading.get_ident))
+        await sampler.close()
+        return seen
+
+    seen = asyncio.run(scenario())
+    assert len(seen) == 1 and threading.get_ident() not in seen

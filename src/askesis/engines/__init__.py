@@ -1,5 +1,5 @@
 """Who turns a prefix into tokens."""
 
-from askesis.engines.protocol import Capabilities, Completion, Engine, Request, Sampling
+from askesis.engines.protocol import Capabilities, Completion, Engine, Request, Sampling, TracksSessions
 
-__all__ = ["Capabilities", "Completion", "Engine", "Request", "Sampling"]
+__all__ = ["Capabilities", "Completion", "Engine", "Request", "Sampling", "TracksSessions"]

@@ -1,41 +1,83 @@
-"""Sampling in the process of the learner, on CPU or CUDA.
+"""Sampling in the process of the learner, on CPU or CUDA: the asyncio side.
 
-Requests that arrive in the same moment are sampled as one batch: each distinct prompt is read once, answers that have
-ended leave the batch. The random numbers of an answer come from its own seed, never from the batch.
+Calls wait on the event loop; an admission rule decides when they go to the thread that samples, token by token.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Literal
 
-import torch
-
-from askesis.engines.cache import SlabCache
 from askesis.engines.protocol import Capabilities, Completion, Request
-from askesis.engines.sampling import Controls, draw
+from askesis.engines.scheduler import Call, Result, Scheduler
+from askesis.engines.verify import open_decoder
 from askesis.errors import ContextOverflow, EngineError
 from askesis.policy.loading import Policy, weights_hash
-from askesis.streams import generator
 
-__all__ = ["EmbeddedEngine", "sample_batch"]
+__all__ = ["Admission", "EmbeddedEngine", "sample_batch"]
 
-_SETTLE_ROUNDS = 3
-_COMPACT_BELOW = 0.8
+Admission = Literal["lockstep", "continuous"]
+
+_SETTLE_ROUNDS = 16
+"""Turns of the event loop without news after which those that want to join have joined. A session that takes another's
+place in a rollout needs about five."""
+_PREFILL_TOKENS = 2048
+_KEPT_BYTES = {"cpu": 512 << 20, "cuda": 4 << 30}
 
 
 class EmbeddedEngine:
-    """An engine around a policy's own tensors. Use it from one event loop; ``close`` ends its thread."""
+    """An engine around a policy's own tensors. Use it from one event loop; ``close`` ends its thread.
 
-    def __init__(self, policy: Policy, *, max_batch: int = 512) -> None:
+    Args:
+        policy: whose model samples. Change its weights only while nothing is sampled, then ``publish``.
+        max_batch: sequences sampled side by side at most.
+        admission: ``lockstep``: calls of sessions are begun together, once every open session waits or has left, so
+            that what is sampled does not depend on how long environments take, not even in its low-order bits;
+            ``continuous``: a call joins at the next token.
+        prefill_tokens: tokens of prompts read in one pass at most.
+        kv_tokens: tokens whose keys and values are kept for later turns; by default what fits into 512 MiB on a CPU,
+            4 GiB on another device.
+        thread: where to sample; a thread of its own by default. Whoever gives one ends it.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        max_batch: int = 512,
+        admission: Admission = "lockstep",
+        prefill_tokens: int = _PREFILL_TOKENS,
+        kv_tokens: int | None = None,
+        thread: Executor | None = None,
+    ) -> None:
         self._policy = policy
-        self._max_batch = max_batch
+        self._admission = admission
+        decoder, kernel = open_decoder(policy)
+        layout = decoder.layout
+        kept = _KEPT_BYTES.get(layout.device.type, _KEPT_BYTES["cuda"]) // layout.token_bytes
+        self._scheduler = Scheduler(
+            decoder,
+            max_batch=max_batch,
+            prefill_tokens=prefill_tokens,
+            kv_tokens=kept if kv_tokens is None else kv_tokens,
+        )
+        self._capabilities = Capabilities(token_exact=True, shares_weights=True, kernel=kernel)
         self._version = 0
-        self._waiting: list[tuple[Request, asyncio.Future[Completion]]] = []
+        self._waiting: list[Call] = []
+        self._live: Counter[str] = Counter()
+        self._news = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="askesis-engine")
+        self._orders: deque[Callable[[], None]] = deque()
+        self._busy = False
+        self._closed = False
+        self._own_thread = None
+        if thread is None:
+            thread = self._own_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="askesis-engine")
+        self._thread = thread
 
     @property
     def version(self) -> int:
@@ -45,91 +87,152 @@ class EmbeddedEngine:
     @property
     def capabilities(self) -> Capabilities:
         """Token-exact, on the learner's tensors."""
-        return Capabilities(token_exact=True, shares_weights=True)
+        return self._capabilities
 
     def publish(self, version: int) -> None:
-        """The learner has changed the shared tensors to ``version``."""
+        """The learner has changed the shared tensors to ``version``; what was kept is forgotten."""
         self._version = version
+        self._order(lambda: self._scheduler.renew(version))
 
     def weights_hash(self) -> str:
         """Hash of the weights that sample."""
         return weights_hash(self._policy.model)
 
+    def begin(self) -> None:
+        """See :class:`askesis.engines.TracksSessions`."""
+        version = self._version
+        self._order(lambda: self._scheduler.renew(version))
+
+    def enter(self, session: str) -> None:
+        """See :class:`askesis.engines.TracksSessions`."""
+        self._live[session] += 1
+        self._news += 1
+
+    def leave(self, session: str) -> None:
+        """See :class:`askesis.engines.TracksSessions`."""
+        self._live[session] -= 1
+        if self._live[session] <= 0:
+            del self._live[session]
+        self._wake()
+
     async def close(self) -> None:
-        """Refuse what waits and end the thread."""
-        for _, future in self._waiting:
-            future.cancel()
-        self._waiting.clear()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Refuse what waits or is being sampled, and end the thread."""
+        self._closed = True
+        calls, self._waiting = self._waiting, []
+        self._deliver([(call, _closed()) for call in calls])
+        if self._own_thread is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._own_thread.shutdown)
+        while self._busy:  # until the token that is being sampled is done
+            await asyncio.sleep(0.001)
 
     async def generate(self, request: Request) -> Completion:
         """Continue one prefix; see :class:`askesis.engines.Engine`."""
-        limit = self._policy.context_length
-        if not request.prefix or len(request.prefix) + request.sampling.max_tokens > limit:
-            raise ContextOverflow(
-                "a prompt does not fit into the model's context",
-                where=self._policy.name,
-                got=f"{len(request.prefix)} prompt tokens + {request.sampling.max_tokens} to sample",
-                expected=f"at least one and at most {limit} tokens in all",
-                next_step="shorten the prompt, lower sampling.max_tokens, or take a model with a longer context",
-            )
-        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, future))
-        if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._run_waiting())
-        return await future
+        _check(self._policy, request)
+        if self._closed:
+            raise _closed()
+        self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Completion] = self._loop.create_future()
+        call = Call(request, owner=future)
+        self._waiting.append(call)
+        self._wake()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if call in self._waiting:
+                self._waiting.remove(call)
+            else:
+                self._order(lambda: self._scheduler.cancel(call))
+            raise
 
-    async def _run_waiting(self) -> None:
-        while self._waiting:
+    def _wake(self) -> None:
+        """Something has happened that may let calls begin. From any thread: sessions may leave by being collected."""
+        self._news += 1
+        if self._waiting and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._start_pump)
+
+    def _start_pump(self) -> None:
+        if self._waiting and not self._closed and (self._pump is None or self._pump.done()):
+            self._pump = asyncio.get_running_loop().create_task(self._admit())
+
+    async def _admit(self) -> None:
+        """Hand over the calls whose time has come."""
+        if not (self._busy and self._admission == "continuous"):
             await self._settle()
-            batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
-            batch = [(request, future) for request, future in batch if not future.done()]
-            if not batch:
-                continue
-            loop = asyncio.get_running_loop()
-            requests = [request for request, _ in batch]
-            try:
-                results = await loop.run_in_executor(self._thread, sample_batch, self._policy, requests, self._version)
-            except Exception as error:
-                failure = error if isinstance(error, EngineError) else _sampling_failed(error)
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(failure)
-                continue
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+        calls = self._ready()
+        if not calls:
+            return
+        chosen = set(map(id, calls))
+        self._waiting = [call for call in self._waiting if id(call) not in chosen]
+        self._order(lambda: self._scheduler.submit(calls))
+        self._start()
 
     async def _settle(self) -> None:
-        """Wait until no more requests join, so that sessions that run in step share one batch."""
-        known, quiet = -1, 0
-        while quiet < _SETTLE_ROUNDS and len(self._waiting) < self._max_batch:
-            quiet = quiet + 1 if known == len(self._waiting) else 0
-            known = len(self._waiting)
+        """Wait until nobody joins or leaves any more."""
+        known, quiet = self._news, 0
+        while quiet < _SETTLE_ROUNDS:
             await asyncio.sleep(0)
+            known, quiet = (known, quiet + 1) if known == self._news else (self._news, 0)
+
+    def _ready(self) -> list[Call]:
+        """The calls that begin now, in an order that does not depend on when they came."""
+        if self._admission == "continuous":
+            return self._waiting
+        if self._busy:
+            return []
+        asking = {call.request.session for call in self._waiting}
+        inside = [call for call in self._waiting if call.request.session in self._live]
+        outside = [call for call in self._waiting if call.request.session not in self._live]
+        # Calls from outside do not wait for sessions: one may come from a session's own environment.
+        calls = inside if inside and self._live.keys() <= asking else outside
+        return sorted(calls, key=lambda call: (call.request.session, call.request.seed, call.request.prefix))
+
+    def _order(self, order: Callable[[], None]) -> None:
+        """Change the scheduler: between two tokens if it works, else now."""
+        if self._busy:
+            self._orders.append(order)
+        else:
+            order()
+
+    def _start(self) -> None:
+        if not self._busy:
+            self._busy = True
+            self._thread.submit(self._work, asyncio.get_running_loop())
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Sample until nothing is left. Runs in the engine's thread."""
+        while self._scheduler.busy and not self._closed:
+            try:
+                results = self._scheduler.step()
+                while self._orders:
+                    self._orders.popleft()()
+            except Exception as error:  # whatever it is, nobody may wait for ever
+                results = self._scheduler.abandon(error)
+            if results:
+                loop.call_soon_threadsafe(self._deliver, results)
+        loop.call_soon_threadsafe(self._rest)
+
+    def _rest(self) -> None:
+        """The thread has nothing left to do."""
+        self._busy = False
+        while self._orders:  # given since the thread looked
+            self._orders.popleft()()
+        if self._closed:
+            self._deliver(self._scheduler.abandon(_closed()))
+        elif self._scheduler.busy:
+            self._start()
+        else:
+            self._wake()
+
+    def _deliver(self, results: Sequence[Result]) -> None:
+        for call, result in results:
+            if call.owner.done():
+                continue
+            if isinstance(result, EngineError):
+                call.owner.set_exception(result)
+            else:
+                call.owner.set_result(result)
 
 
-def _sampling_failed(error: Exception) -> EngineError:
-    return EngineError(
-        "sampling failed",
-        got=f"{type(error).__name__}: {error}",
-        next_step="lower engine.max_batch if memory ran out; otherwise report this with the traceback",
-    )
-
-
-@dataclass(slots=True)
-class _Rows:
-    """State of the rows that are still being sampled. Index tensors are on the model's device."""
-
-    row_B: torch.Tensor
-    """Index of the request."""
-    pad_B: torch.Tensor
-    """Left padding."""
-    alive_B: torch.Tensor
-    """False once the answer has ended; such rows stay until enough of them make a smaller batch worth a copy."""
-
-
-@torch.inference_mode()
 def sample_batch(policy: Policy, requests: Sequence[Request], version: int = 0) -> list[Completion]:
     """Sample all ``requests`` side by side. Each distinct prefix passes through the model once.
 
@@ -137,113 +240,44 @@ def sample_batch(policy: Policy, requests: Sequence[Request], version: int = 0) 
         policy: whose model samples.
         requests: at least one; prefixes may differ in length, sampling parameters may differ by request.
         version: written into the completions.
-
-    Returns:
-        One completion per request, in order.
     """
-    device = policy.device
-    prompts = list(dict.fromkeys(r.prefix for r in requests))
-    place = {prefix: i for i, prefix in enumerate(prompts)}
-    longest = max(len(p) for p in prompts)
-    max_new = max(r.sampling.max_tokens for r in requests)
-    _refuse_sliding_windows(policy, longest + max_new)
-    cache = SlabCache(longest + max_new)
-    pad_P = torch.tensor([longest - len(p) for p in prompts], device=device)
-    logits_PV = _prefill(policy, prompts, pad_P, longest, cache)
-    owner_B = torch.tensor([place[r.prefix] for r in requests], device=device)
-    cache.take(owner_B)
-    rows = _Rows(torch.arange(len(requests), device=device), pad_P[owner_B], torch.ones_like(owner_B, dtype=torch.bool))
-    controls = Controls.stack([r.sampling for r in requests], device)
-    uniform_BT = torch.stack([_uniforms(r, max_new) for r in requests]).to(device)
-    limit_B = torch.tensor([r.sampling.max_tokens for r in requests], device=device)
-    stop_BS = _stop_table(requests, device)
-    tokens_BT = torch.full((len(requests), max_new), -1, dtype=torch.long, device=device)
-    logprobs_BT = torch.zeros(len(requests), max_new, device=device)
-    logits_BV = logits_PV[owner_B]
-    for step in range(max_new):
-        row_B, alive_B = rows.row_B, rows.alive_B
-        drawn = draw(logits_BV, controls.take(row_B), uniform_BT[row_B, step])
-        tokens_BT[row_B[alive_B], step] = drawn.tokens_B[alive_B]
-        logprobs_BT[row_B[alive_B], step] = drawn.logprobs_B[alive_B]
-        rows.alive_B = alive_B & (stop_BS[row_B] != drawn.tokens_B[:, None]).all(-1) & (step + 1 < limit_B[row_B])
-        if not rows.alive_B.any():
-            break
-        last_B = _compact(rows, drawn.tokens_B, cache)
-        logits_BV = _decode(policy, last_B, rows.pad_B, longest + step, cache)
-    return _completions(requests, tokens_BT.cpu(), logprobs_BT.cpu(), version)
+    for request in requests:
+        _check(policy, request)
+    decoder, _ = open_decoder(policy)
+    scheduler = Scheduler(decoder, max_batch=len(requests), prefill_tokens=_PREFILL_TOKENS, kv_tokens=0)
+    calls = [Call(request) for request in requests]
+    scheduler.renew(version)
+    scheduler.submit(calls)
+    done: dict[int, Completion] = {}
+    while scheduler.busy:
+        for call, result in scheduler.step():
+            if isinstance(result, EngineError):
+                raise result
+            done[id(call)] = result
+    return [done[id(call)] for call in calls]
 
 
-def _uniforms(request: Request, count: int) -> torch.Tensor:
-    """The answer's own random numbers; the first n do not depend on how many are drawn."""
-    return torch.from_numpy(generator(request.seed, "tokens").random(count))
-
-
-def _stop_table(requests: Sequence[Request], device: torch.device) -> torch.Tensor:
-    width = max(1, *(len(r.stop_ids) for r in requests))
-    return torch.tensor([[*r.stop_ids, *[-2] * (width - len(r.stop_ids))] for r in requests], device=device)
-
-
-def _prefill(
-    policy: Policy, prompts: Sequence[tuple[int, ...]], pad_P: torch.Tensor, longest: int, cache: SlabCache
-) -> torch.Tensor:
-    """Read the distinct prompts; logits of the next token [P, V]."""
-    ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=policy.device)
-    slot_L = torch.arange(longest, device=policy.device)
-    real_PL = slot_L[None] >= pad_P[:, None]
-    causal_LL = slot_L[:, None] >= slot_L[None]
-    # A padded query sees itself, so that its softmax is defined; nobody reads the result.
-    mask = (causal_LL[None] & real_PL[:, None]) | torch.eye(longest, dtype=torch.bool, device=policy.device)[None]
-    return _forward(policy, ids, (slot_L[None] - pad_P[:, None]).clamp_min(0), mask[:, None], cache)
-
-
-def _decode(policy: Policy, last_B: torch.Tensor, pad_B: torch.Tensor, end: int, cache: SlabCache) -> torch.Tensor:
-    """Append one token to every row; logits of the next [B, V]. ``end`` is the slot that the new tokens take."""
-    slot_L = torch.arange(end + 1, device=policy.device)
-    mask = slot_L[None] >= pad_B[:, None]
-    return _forward(policy, last_B[:, None], (end - pad_B)[:, None], mask[:, None, None], cache)
-
-
-def _forward(
-    policy: Policy, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: SlabCache
-) -> torch.Tensor:
-    out = policy.model(
-        input_ids=ids,
-        position_ids=positions,
-        attention_mask=mask,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    cache.advance()
-    logits: torch.Tensor = out.logits[:, -1]
-    return logits
-
-
-def _compact(rows: _Rows, last_B: torch.Tensor, cache: SlabCache) -> torch.Tensor:
-    """Drop ended rows once they are a good part of the batch; the newest tokens of the rows that remain."""
-    if int(rows.alive_B.sum()) > _COMPACT_BELOW * len(last_B):
-        return last_B
-    keep = rows.alive_B.nonzero()[:, 0]
-    cache.take(keep)
-    rows.row_B, rows.pad_B, rows.alive_B = rows.row_B[keep], rows.pad_B[keep], rows.alive_B[keep]
-    return last_B[keep]
-
-
-def _completions(
-    requests: Sequence[Request], tokens_BT: torch.Tensor, logprobs_BT: torch.Tensor, version: int
-) -> list[Completion]:
-    results = []
-    for request, tokens, logprobs in zip(requests, tokens_BT.tolist(), logprobs_BT.tolist(), strict=True):
-        size = tokens.index(-1) if -1 in tokens else len(tokens)
-        results.append(
-            Completion(
-                tokens=tuple(tokens[:size]),
-                logprobs=tuple(logprobs[:size]),
-                finish="stop" if tokens[size - 1] in request.stop_ids else "length",
-                version=version,
-            )
+def _check(policy: Policy, request: Request) -> None:
+    """Refuse what the model cannot continue."""
+    length, limit = len(request.prefix) + request.sampling.max_tokens, policy.context_length
+    if not request.prefix or length > limit:
+        raise ContextOverflow(
+            "a prompt does not fit into the model's context",
+            where=policy.name,
+            got=f"{len(request.prefix)} prompt tokens + {request.sampling.max_tokens} to sample",
+            expected=f"at least one and at most {limit} tokens in all",
+            next_step="shorten the prompt, lower sampling.max_tokens, or take a model with a longer context",
         )
-    return results
+    size = int(policy.model.get_input_embeddings().num_embeddings)
+    if not 0 <= min(request.prefix) <= max(request.prefix) < size:
+        raise EngineError(
+            "a prompt holds an id that the model does not know",
+            where=policy.name,
+            got=f"ids {min(request.prefix)} to {max(request.prefix)}",
+            expected=f"0 to {size - 1}",
+            next_step="use the tokenizer that belongs to the model",
+        )
+    _refuse_sliding_windows(policy, length)
 
 
 def _refuse_sliding_windows(policy: Policy, length: int) -> None:
@@ -259,3 +293,7 @@ def _refuse_sliding_windows(policy: Policy, length: int) -> None:
             expected=f"at most the window of {window} tokens",
             next_step="shorten prompts or sampling.max_tokens, or use a model without sliding attention",
         )
+
+
+def _closed() -> EngineError:
+    return EngineError("the engine is closed")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from askesis.errors import EngineError
 
-__all__ = ["Capabilities", "Completion", "Engine", "Request", "Sampling"]
+__all__ = ["Capabilities", "Completion", "Engine", "Request", "Sampling", "TracksSessions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Sampling:
         if not (self.temperature >= 0 and 0 < self.top_p <= 1 and self.top_k >= 0 and self.max_tokens >= 1):
             raise EngineError(
                 "sampling parameters are out of range",
-                got=asdict(self),
+                got=self.to_dict(),
                 expected="temperature >= 0, 0 < top_p <= 1, top_k >= 0, max_tokens >= 1",
             )
 
@@ -36,7 +36,12 @@ class Sampling:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return asdict(self)
+        return {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "max_tokens": self.max_tokens,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +54,14 @@ class Request:
         stop_ids: ids that end the answer; the one that ends it is part of the answer.
         seed: names the random stream of this answer. The draw depends on the seed and the prefix, not on what else is
             in the batch.
+        session: id of the session that asks, see :class:`TracksSessions`; empty for a call outside any session.
     """
 
     prefix: tuple[int, ...]
     sampling: Sampling
     stop_ids: tuple[int, ...]
     seed: int
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +91,8 @@ class Capabilities:
     """Takes ids, returns ids and their log-probabilities. Without it a trace cannot be trained on."""
     shares_weights: bool
     """Uses the learner's own tensors, so that an update needs no copy."""
+    kernel: str = ""
+    """What computes the logits, and why it is not the fastest when it is not."""
 
 
 class Engine(Protocol):
@@ -113,4 +122,21 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Release what the engine holds."""
+        ...
+
+
+@runtime_checkable
+class TracksSessions(Protocol):
+    """What an engine offers besides when its batches depend on which sessions are open."""
+
+    def begin(self) -> None:
+        """A rollout begins: nothing that earlier ones left behind may influence it."""
+        ...
+
+    def enter(self, session: str) -> None:
+        """``session`` is open: it will ask again, or leave."""
+        ...
+
+    def leave(self, session: str) -> None:
+        """``session`` will not ask again. Unknown sessions are ignored."""
         ...

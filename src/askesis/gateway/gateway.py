@@ -8,13 +8,15 @@ without changing it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from askesis.engines import Engine, Request, Sampling
+from askesis.engines import Engine, Request, Sampling, TracksSessions
 from askesis.errors import BudgetExhausted, ContextOverflow, TraceError
 from askesis.gateway.session import Session
 from askesis.policy.template import ChatTemplate
@@ -34,13 +36,29 @@ class Reply:
 
 
 class Gateway:
-    """Opens one endpoint per session over one engine."""
+    """Opens one endpoint per session over one engine. A new gateway is a new rollout to its engine."""
 
     def __init__(self, engine: Engine, template: ChatTemplate, *, sampling: Sampling, context_length: int) -> None:
         self._engine = engine
+        if isinstance(engine, TracksSessions):
+            engine.begin()
         self._template = template
         self._sampling = sampling
         self._context_length = context_length
+
+    @contextmanager
+    def holding(self, session: Session) -> Iterator[None]:
+        """The engine reckons with ``session`` in this block, from before it opens until it has been judged: batches
+        then do not depend on how long an evaluator takes, or when another session takes its place.
+        """
+        if not isinstance(self._engine, TracksSessions):
+            yield
+            return
+        self._engine.enter(session.id)
+        try:
+            yield
+        finally:
+            self._engine.leave(session.id)
 
     def open(self, session: Session) -> Endpoint:
         """An endpoint for ``session``; its clock starts now."""
@@ -66,6 +84,13 @@ class Endpoint:
         self._num_reserved = 0
         self._opened = session.clock.now()
         self._closed = False
+        self._leave: Callable[[], object] = lambda: None
+        if isinstance(engine, TracksSessions):
+            engine.enter(session.id)
+            # A session that is cancelled drops its endpoint without closing it; the others must not wait for it.
+            leave = weakref.finalize(self, engine.leave, session.id)
+            leave.atexit = False
+            self._leave = leave
 
     @property
     def num_replies(self) -> int:
@@ -104,6 +129,7 @@ class Endpoint:
                         sampling=replace(wanted, max_tokens=limit),
                         stop_ids=self._template.stop_ids,
                         seed=seed_of(self.session.seed, "call", key),
+                        session=self.session.id,
                     )
                 )
         except TimeoutError:
@@ -139,6 +165,7 @@ class Endpoint:
     def close(self, stop: StopReason, *, failure: Failure | None = None) -> Trace:
         """End the session and return what was recorded. Later calls are refused."""
         self._closed = True
+        self._leave()
         return self._builder.finish(stop, failure=failure, events=self._events)
 
     def _claim(self) -> int:

@@ -93,6 +93,7 @@ class GradientLearner:
             lr=settings.lr,
             betas=(settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay,
+            fused=True,
         )
         self._models = Models(
             policy,

@@ -19,12 +19,16 @@ from torch import Tensor
 
 from askesis.errors import PolicyError
 from askesis.learners.batch import Row, stack
+from askesis.learners.fused import FusedDecoder
 from askesis.learners.scoring import Features, Scorer
 from askesis.policy.forest import common_prefix, pack, sort_key
 from askesis.policy.tree_attention import TreeMask, tree_attention
+from askesis.policy.weights import Unsupported
 
 __all__ = ["PackedScorer", "cut_rows"]
 
+_Decode = Callable[[Tensor, Tensor, TreeMask, Tensor], Tensor]
+"""Ids, positions, mask, packed indices wanted -> [U, D] hidden states."""
 _PROBE_TOKENS = 8
 
 
@@ -38,6 +42,10 @@ class PackedScorer(Scorer):
     def __init__(self, model: Any, *, temperature: float) -> None:
         super().__init__(temperature)
         self._decoder = model.get_decoder()
+        try:
+            self._decode: _Decode = FusedDecoder(model)
+        except Unsupported:
+            self._decode = self._decode_by_modules
         self._head = _output_layer(model)
         self._device = model.device
         self._check(model)
@@ -58,16 +66,14 @@ class PackedScorer(Scorer):
         owned = [place[row.at] for place, row in zip(forest.rows, rows, strict=True)]
         token_U, index = np.unique(np.concatenate(owned), return_inverse=True)
         sizes = np.cumsum([len(o) for o in owned])[:-1]
-        with tree_attention(self._decoder):
-            hidden_ND = self._decoder(
-                input_ids=self._tensor(forest.ids_N)[None],
-                position_ids=self._tensor(forest.position_N)[None],
-                attention_mask=torch.empty(1, 1, 1, 1, device=self._device),
-                use_cache=False,
-                tree=TreeMask.of(forest, self._device),
-            ).last_hidden_state[0]
+        hidden_UD = self._decode(
+            self._tensor(forest.ids_N),
+            self._tensor(forest.position_N),
+            TreeMask.of(forest, self._device),
+            self._tensor(forest.parent_N[token_U]),
+        )
         return Features(
-            features_UX=hidden_ND[self._tensor(forest.parent_N[token_U])],
+            features_UX=hidden_UD,
             target_U=self._tensor(forest.ids_N[token_U]),
             index_BT=stack(np.split(index, sizes), self._device),
             mask_BT=stack([np.ones(len(o), np.bool_) for o in owned], self._device),
@@ -76,6 +82,19 @@ class PackedScorer(Scorer):
     def logits(self, features_UX: Tensor) -> Tensor:
         """The model's output layer."""
         return self._head(features_UX)
+
+    def _decode_by_modules(self, ids_N: Tensor, position_N: Tensor, mask: TreeMask, wanted_U: Tensor) -> Tensor:
+        """The model's own modules, with tree attention in place of theirs."""
+        with tree_attention(self._decoder):
+            hidden_1ND = self._decoder(
+                input_ids=ids_N[None],
+                position_ids=position_N[None],
+                attention_mask=torch.empty(1, 1, 1, 1, device=self._device),
+                use_cache=False,
+                tree=mask,
+            ).last_hidden_state
+        hidden_UD: Tensor = hidden_1ND[0, wanted_U]
+        return hidden_UD
 
     def _tensor(self, values: Any) -> Tensor:
         return torch.from_numpy(values).to(self._device)

@@ -81,6 +81,12 @@ class EngineSection(Section):
     name: Literal["embedded"] = "embedded"
     max_batch: int = Field(default=512, ge=1)
     """Sequences sampled side by side at most."""
+    admission: Literal["lockstep", "continuous"] = "lockstep"
+    """``lockstep``: calls begin together once every open session waits for the engine, so that a resumed run samples
+    the same bits however long environments take; ``continuous``: a call joins at the next token.
+    """
+    kv_tokens: int = Field(default=0, ge=0)
+    """Tokens whose keys and values are kept for later turns; 0 means what fits into 512 MiB (4 GiB on CUDA)."""
 
 
 class SamplingSection(Section):

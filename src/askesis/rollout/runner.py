@@ -68,13 +68,12 @@ class RolloutRunner:
         gate = asyncio.Semaphore(self._settings.max_concurrent)
 
         async def member(spec: GroupSpec, index: int) -> Member:
+            session = self._session(spec, index, policy_version)
             async with gate:
-                outcome = await run_session(
-                    self._world,
-                    self._gateway,
-                    self._session(spec, index, policy_version),
-                    call_timeout_s=self._settings.call_timeout_s,
-                )
+                with self._gateway.holding(session):
+                    outcome = await run_session(
+                        self._world, self._gateway, session, call_timeout_s=self._settings.call_timeout_s
+                    )
             if on_session is not None:
                 on_session(outcome)
             return Member(

@@ -126,7 +126,13 @@ class _Parts:
         set_threads(recipe.run.threads)
         progress.stage("loading the policy")
         policy = open_policy(recipe.policy, seed=recipe.run.seed)
-        sampler = Sampler(policy, max_batch=recipe.engine.max_batch, staleness=recipe.training.staleness)
+        sampler = Sampler(
+            policy,
+            max_batch=recipe.engine.max_batch,
+            staleness=recipe.training.staleness,
+            admission=recipe.engine.admission,
+            kv_tokens=recipe.engine.kv_tokens,
+        )
         return cls(policy=policy, learner=make_learner(recipe, policy), sampler=sampler)
 
 
@@ -159,7 +165,11 @@ class _Trainer:
                 expected=state["initial_weights"][:12],
                 next_step="put the model back, or start anew in another run.dir",
             )
-        run.update_state(algorithm=self._learner.algorithm.describe(), initial_weights=start)
+        run.update_state(
+            algorithm=self._learner.algorithm.describe(),
+            initial_weights=start,
+            kernel=self._sampler.current.capabilities.kernel,
+        )
         self._writer = open_writer(run.path / "tensorboard") if recipe.training.tensorboard else None
 
     async def run(self) -> None:
@@ -236,10 +246,10 @@ class _Trainer:
         sampled_s = time.monotonic() - began
         samples = self._samples(groups)
         if samples:
-            self._self_check(samples)
+            await self._self_check(samples)
         metrics = rollout_metrics(groups)
         if samples:
-            update = self._learner.update(samples)
+            update = await self._sampler.compute(lambda: self._learner.update(samples))
             self._sampler.publish(self._learner.version)
             metrics |= update.metrics
             self._watch_drift(update.metrics.get("drift"))
@@ -335,15 +345,16 @@ class _Trainer:
                     )
         return samples
 
-    def _self_check(self, samples: Sequence[Sample]) -> None:
+    async def _self_check(self, samples: Sequence[Sample]) -> None:
         """At the first step that this process learns from, and then as often as the recipe says."""
         every = self._recipe.training.self_check_every
         is_stale = self._sampler.engine.version != self._learner.version  # then there is nothing to compare
         if is_stale or (self._checked and not (every and self.step % every == 0)):
             return
         self._checked = True
-        results = selfcheck.run_checks(
-            self._sampler.engine, self._learner, samples, max_drift=self._recipe.training.max_drift
+        max_drift = self._recipe.training.max_drift
+        results = await self._sampler.compute(
+            lambda: selfcheck.run_checks(self._sampler.engine, self._learner, samples, max_drift=max_drift)
         )
         checks = [{"name": r.name, "passed": r.passed, "detail": f"step {self.step}: {r.detail}"} for r in results]
         self._run.update_state(self_checks=checks)

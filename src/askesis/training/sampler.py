@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from askesis.engines.embedded import EmbeddedEngine
+from askesis.engines.embedded import Admission, EmbeddedEngine
 from askesis.errors import CheckpointError
 from askesis.policy.loading import Policy
 
 __all__ = ["Sampler", "load_weights"]
+
+T = TypeVar("T")
 
 
 class Sampler:
@@ -23,14 +27,29 @@ class Sampler:
     the learner's weights after every N updates: a batch is then up to N - 1 updates old when it is learned from.
     """
 
-    def __init__(self, policy: Policy, *, max_batch: int, staleness: int) -> None:
+    def __init__(
+        self, policy: Policy, *, max_batch: int, staleness: int, admission: Admission = "lockstep", kv_tokens: int = 0
+    ) -> None:
         self._policy = policy
         self._staleness = staleness
-        self.current = EmbeddedEngine(policy, max_batch=max_batch)
-        """Samples from the present weights."""
         self._copy = replace(policy, model=copy.deepcopy(policy.model)) if staleness > 1 else None
-        self.engine = self.current if self._copy is None else EmbeddedEngine(self._copy, max_batch=max_batch)
+        # One thread for all tensor work, the learner's too: each thread that uses OpenMP keeps workers of its own, and
+        # those of two threads fight over the cores.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="askesis-compute")
+
+        def engine(policy: Policy) -> EmbeddedEngine:
+            return EmbeddedEngine(
+                policy, max_batch=max_batch, admission=admission, kv_tokens=kv_tokens or None, thread=self._thread
+            )
+
+        self.current = engine(policy)
+        """Samples from the present weights."""
+        self.engine = self.current if self._copy is None else engine(self._copy)
         """Samples the training batches."""
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in the thread of the engines, while they sample nothing."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def publish(self, version: int) -> None:
         """The learner's weights have become ``version``."""
@@ -44,6 +63,7 @@ class Sampler:
         await self.current.close()
         if self.engine is not self.current:
             await self.engine.close()
+        await asyncio.to_thread(self._thread.shutdown)
 
     def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Weights of the copy (none when there is no copy), and the rest as JSON-ready values."""
