@@ -31,7 +31,9 @@ claims: setup
 	$(BIN)/python -m benchmarks.quickstart --json
 
 bench: setup
-	$(BIN)/python -m benchmarks.sampling --json
+	$(BIN)/python -m benchmarks.peers
+	for name in step_short step_long step_multiturn sample memory overhead scaling; do \
+		$(BIN)/python -m benchmarks.$$name --json || exit 1; done
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[docs]'

@@ -109,6 +109,18 @@ def test_a_trajectory_may_be_cut_whatever_the_objective(name: str, packed: bool,
         assert [r[metric] for r in reports] == pytest.approx([reports[2][metric]] * 3, rel=1e-3, abs=1e-6)
 
 
+def test_threads_change_nothing_but_low_order_bits(tiny_folder: object) -> None:
+    batch, weights = samples(load_policy(str(tiny_folder), device="cpu")), []
+    for threads in (1, 2, 2, 3):
+        policy = load_policy(str(tiny_folder), device="cpu")
+        agent = learner(policy, "grpo", {"kl_beta": 0.1}, threads=threads, micro_batch_tokens=60, lr=1e-4)
+        for _ in range(2):
+            agent.update(batch)
+        weights.append(torch.cat([p.detach().flatten() for _, p in policy.trainable()]))
+    assert torch.equal(weights[1], weights[2])  # the same bits each time, whichever thread is faster
+    assert all(torch.allclose(weights[0], w, atol=1e-6) for w in weights)
+
+
 def test_drift_is_watched_only_while_the_weights_are_those_that_sampled(tiny: Policy) -> None:
     agent, batch = learner(tiny), samples(tiny)
     assert agent.update(batch).metrics["drift"] is not None

@@ -77,6 +77,17 @@ def test_a_shared_prompt_costs_once() -> None:
     assert [len(c) for c in cut_rows(rows, 50 + 1 + 7)] == [7, 1]
 
 
+def test_cuts_for_several_threads_are_about_equal(tiny_once: Policy) -> None:
+    calls = [Call(key=0, context=[n], sampled=[1] * 9, logprobs=[-1.0] * 9) for n in range(24)]
+    traces = [TraceBuilder([call]).finish(StopReason.TERMINATED) for call in calls]
+    rows = rows_of([Sample(trace_id=str(i), trace=t, reward=0.0, group=0) for i, t in enumerate(traces)])
+    scorer = PackedScorer(tiny_once.model, temperature=1.0)
+    assert [len(c) for c in scorer.micro_batches(rows, 90)] == [9, 9, 6]
+    assert [len(c) for c in scorer.micro_batches(rows, 90, at_least=2)] == [6, 6, 6, 6]
+    assert sorted(i for c in scorer.micro_batches(rows, 1000, at_least=2) for i in c) == list(range(24))
+    assert len(scorer.micro_batches(rows, 1000, at_least=2)) == 2
+
+
 def test_logits_that_the_model_changes_afterwards_are_noticed(tiny: Policy) -> None:
     forward = tiny.model.forward
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,8 @@ RunName = Annotated[str, typer.Argument(help="A run's folder, or its name under 
 
 def main() -> None:
     """Entry point: runs a command and turns its errors into messages and exit codes."""
+    # Before torch is loaded: threads that spin at barriers lose most of their time when another program runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     output.run_guarded(lambda: app(standalone_mode=False), json_output="--json" in sys.argv)
 
 

@@ -7,8 +7,9 @@ speed and nothing else. Shape suffixes: B rows, T sampled tokens of a row.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from askesis.learners.batch import Row, Sample
 from askesis.learners.models import Models
 from askesis.learners.preparation import Batch, prepare
 from askesis.learners.scoring import Scores
+from askesis.learners.workers import Workers
 from askesis.policy.loading import Policy
 
 __all__ = ["GradientLearner", "LearnerSettings", "UpdateReport"]
@@ -43,7 +45,9 @@ class LearnerSettings:
     """Optimiser steps in each pass; the batch is cut into this many parts, by group."""
     packed: bool = True
     """Score every distinct token once; False trains each branch on its own."""
-    micro_batch_tokens: int = 8192
+    micro_batch_tokens: int = 2048
+    threads: int = 1
+    """Micro-batches computed side by side, on a core each. It changes low-order bits only."""
     temperature: float = 1.0
     """Of the behaviour policy: the learner scores tokens under the distribution that they were drawn from."""
     truncated: bool = False
@@ -76,6 +80,9 @@ class _Share(NamedTuple):
     """Their scores, without gradient."""
 
 
+_Job = Callable[[], _Share]
+
+
 class GradientLearner:
     """Changes the policy's weights in place; ``version`` counts the calls of :meth:`update`."""
 
@@ -102,6 +109,8 @@ class GradientLearner:
             micro_batch_tokens=settings.micro_batch_tokens,
             has_reference=bool(algorithm.needs & {"logp_ref_BT", "kl_B", "hellinger_BT"}),
         )
+        # Others switch the model's own attention, or its adapters, while they compute.
+        self._workers = Workers(settings.threads if self._models.scorer.is_thread_safe else 1)
 
     def update(self, samples: Sequence[Sample]) -> UpdateReport:
         """Learn from judged traces; whole groups only.
@@ -140,8 +149,7 @@ class GradientLearner:
         """
         batch = self._prepare(samples)
         self._optimizer.zero_grad(set_to_none=True)
-        for share in self._shares(batch, range(len(batch.rows)), micro_batch_tokens):
-            share.to_differentiate.backward()
+        self._accumulate(self._jobs(batch, range(len(batch.rows)), micro_batch_tokens))
         norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         self._optimizer.zero_grad(set_to_none=True)
         return float(norm)
@@ -166,13 +174,9 @@ class GradientLearner:
     def _step(self, batch: Batch, chosen: Sequence[int], *, watches_drift: bool) -> dict[str, float | None]:
         """One optimiser step on the chosen rows."""
         self._optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        diagnostics: list[Mapping[str, Sums]] = []
+        shares = self._accumulate(self._jobs(batch, chosen, self.settings.micro_batch_tokens))
         logp_BT = torch.zeros_like(batch.table.behaviour_BT)
-        for share in self._shares(batch, chosen, self.settings.micro_batch_tokens):
-            share.to_differentiate.backward()
-            total += share.loss
-            diagnostics.append(share.diagnostics)
+        for share in shares:
             logp_BT[share.cut, : share.logp_BT.shape[1]] = share.logp_BT
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
         if not math.isfinite(float(norm)):
@@ -193,9 +197,9 @@ class GradientLearner:
         log_ratio_BT = logp_BT[chosen] - table.behaviour_BT[chosen]
         gap_N = log_ratio_BT[mask_BT].abs()
         return {
-            **_diagnostics(add_diagnostics(diagnostics)),
+            **_diagnostics(add_diagnostics(share.diagnostics for share in shares)),
             **off_policy(log_ratio_BT, mask_BT, sequence_B),
-            "loss": total,
+            "loss": sum(share.loss for share in shares),
             "grad_norm": float(norm),
             "lr": lr,
             "num_trained_tokens": float(mask_BT.sum()),
@@ -203,20 +207,39 @@ class GradientLearner:
             "drift_max": float(gap_N.max()) if watches_drift else None,
         }
 
-    def _shares(self, batch: Batch, chosen: Sequence[int], micro_batch_tokens: int) -> Iterator[_Share]:
-        """What each micro-batch of the chosen rows adds to the loss and its gradient."""
-        scorer, rows, table = self._models.scorer, batch.rows, batch.table
+    def _accumulate(self, jobs: Sequence[_Job]) -> list[_Share]:
+        """Do the jobs and add their gradients up, in order whichever is done first; the shares without their graphs."""
+
+        def differentiate(job: _Job) -> tuple[_Share, tuple[Tensor | None, ...]]:
+            share = job()
+            grads = torch.autograd.grad(share.to_differentiate, self._parameters, allow_unused=True)
+            return share._replace(to_differentiate=share.to_differentiate.detach()), grads
+
+        shares = []
+        for share, grads in self._workers.map(differentiate, jobs):
+            shares.append(share)
+            for parameter, grad in zip(self._parameters, grads, strict=True):
+                if grad is not None and parameter.grad is None:
+                    parameter.grad = torch.empty_like(parameter).copy_(grad)  # fused AdamW wants the parameter's layout
+                elif grad is not None and parameter.grad is not None:
+                    parameter.grad.add_(grad)
+        return shares
+
+    def _jobs(self, batch: Batch, chosen: Sequence[int], micro_batch_tokens: int) -> list[_Job]:
+        """One for each micro-batch of the chosen rows: it computes what they add to the loss and its gradient."""
+        rows, table = batch.rows, batch.table
         weight_BT = torch.zeros_like(table.behaviour_BT)
         weight_BT[chosen] = self.algorithm.token_weights(table.mask_BT[chosen], table.sequence_B[chosen])
-        places = list(scorer.micro_batches([rows[i] for i in chosen], micro_batch_tokens))
+        mine = [rows[i] for i in chosen]
+        places = self._models.scorer.micro_batches(mine, micro_batch_tokens, at_least=self._workers.threads)
         cuts = [[chosen[place] for place in cut] for cut in places]
         if self.algorithm.couples == "sequence" and _cuts_a_sample(rows, cuts):
-            yield from self._coupled_shares(batch, chosen, cuts, weight_BT)
-            return
-        for cut in cuts:
-            scores = scorer([rows[i] for i in cut])
+            return self._coupled_jobs(batch, chosen, cuts, weight_BT)
+
+        def share(cut: list[int]) -> _Share:
+            scores = self._models.scorer([rows[i] for i in cut])
             result = self._loss(batch, cut, scores, weight_BT)
-            yield _Share(
+            return _Share(
                 to_differentiate=result.loss,
                 loss=float(result.loss.detach()),
                 diagnostics=result.diagnostics,
@@ -224,30 +247,34 @@ class GradientLearner:
                 logp_BT=scores.logp_BT.detach(),
             )
 
-    def _coupled_shares(
+        return [partial(share, cut) for cut in cuts]
+
+    def _coupled_jobs(
         self, batch: Batch, chosen: Sequence[int], cuts: Sequence[list[int]], weight_BT: Tensor
-    ) -> Iterator[_Share]:
+    ) -> list[_Job]:
         """The same for an objective that needs a whole trajectory at once, when one is too long for a micro-batch.
 
         The loss is a function of the log-probabilities. Its gradient in them is found first, from scores without
         gradient; then each micro-batch passes its part of it on to the weights.
         """
-        rows = [batch.rows[i] for i in chosen]
-        scores = self._models.scores(rows)
+        scores = self._models.scores([batch.rows[i] for i in chosen])
         logp_BT = scores.logp_BT.requires_grad_()
         result = self._loss(batch, list(chosen), Scores(logp_BT, scores.entropy_BT), weight_BT)
         (grad_BT,) = torch.autograd.grad(result.loss, logp_BT)
         place_of = {row: place for place, row in enumerate(chosen)}
-        for number, cut in enumerate(cuts):
+
+        def share(cut: list[int], is_first: bool) -> _Share:
             part_BT = self._models.scorer([batch.rows[i] for i in cut]).logp_BT
             passed_BT = grad_BT[[place_of[i] for i in cut], : part_BT.shape[1]]
-            yield _Share(
+            return _Share(
                 to_differentiate=(part_BT * passed_BT).sum(),
-                loss=float(result.loss.detach()) if number == 0 else 0.0,
-                diagnostics=result.diagnostics if number == 0 else {},
+                loss=float(result.loss.detach()) if is_first else 0.0,
+                diagnostics=result.diagnostics if is_first else {},
                 cut=cut,
                 logp_BT=part_BT.detach(),
             )
+
+        return [partial(share, cut, number == 0) for number, cut in enumerate(cuts)]
 
     def _loss(self, batch: Batch, cut: list[int], scores: Scores, weight_BT: Tensor) -> LossResult:
         """Loss of the rows in ``cut``, whose scores are given."""

@@ -88,7 +88,7 @@ class Models:
             parts.append((cut, torch.where(ours.mask_BT, distance_U[ours.index_BT], 0.0)))
         return self._whole(rows, parts)
 
-    def _cuts(self, scorer: Scorer, rows: Sequence[Row]) -> Iterator[list[int]]:
+    def _cuts(self, scorer: Scorer, rows: Sequence[Row]) -> Sequence[list[int]]:
         return scorer.micro_batches(rows, self._micro_batch_tokens)
 
     def _whole(self, rows: Sequence[Row], parts: Sequence[tuple[list[int], Tensor]]) -> Tensor:

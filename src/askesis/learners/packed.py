@@ -30,6 +30,7 @@ __all__ = ["PackedScorer", "cut_rows"]
 _Decode = Callable[[Tensor, Tensor, TreeMask, Tensor], Tensor]
 """Ids, positions, mask, packed indices wanted -> [U, D] hidden states."""
 _PROBE_TOKENS = 8
+_SLACK = 1.1
 
 
 class PackedScorer(Scorer):
@@ -55,9 +56,21 @@ class PackedScorer(Scorer):
         """Width of the logits."""
         return int(self._decoder.config.vocab_size)
 
-    def micro_batches(self, rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
+    @property
+    def is_thread_safe(self) -> bool:
+        """While nothing of the model is switched."""
+        return isinstance(self._decode, FusedDecoder)
+
+    def micro_batches(self, rows: Sequence[Row], max_tokens: int, *, at_least: int = 1) -> list[list[int]]:
         """See :func:`cut_rows`."""
-        return cut_rows(rows, max_tokens)
+        cuts = list(cut_rows(rows, max_tokens))
+        if len(cuts) % at_least == 0:
+            return cuts
+        wanted = -(-len(cuts) // at_least) * at_least
+        total = len(pack([row.tokens for row in rows]).ids_N)
+        # A little more than the even share, since no cut comes out full.
+        finer = list(cut_rows(rows, min(max_tokens, round(_SLACK * total / wanted))))
+        return finer if len(finer) % at_least == 0 else cuts
 
     def features(self, rows: Sequence[Row]) -> Features:
         """Hidden states where a sampled token is predicted."""

@@ -6,7 +6,7 @@ tokens in all, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,17 +31,15 @@ class PaddedScorer(Scorer):
         """Width of the logits."""
         return int(self._model.config.get_text_config().vocab_size)
 
-    def micro_batches(self, rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
-        """Rows of similar length, at most ``max_tokens`` padded tokens in each cut."""
+    def micro_batches(self, rows: Sequence[Row], max_tokens: int, *, at_least: int = 1) -> list[list[int]]:
+        """Rows of similar length, at most ``max_tokens`` padded tokens in each cut; ``at_least`` is not looked at."""
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
-        batch: list[int] = []
+        cuts: list[list[int]] = []
         for index in order:
-            if batch and (len(batch) + 1) * len(rows[index].tokens) > max_tokens:
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
+            if not cuts or (len(cuts[-1]) + 1) * len(rows[index].tokens) > max_tokens:
+                cuts.append([])
+            cuts[-1].append(index)
+        return cuts
 
     def features(self, rows: Sequence[Row]) -> Features:
         """The logits themselves."""

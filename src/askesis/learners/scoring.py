@@ -10,7 +10,7 @@ Shape suffixes: B rows, T sampled tokens of a row, U predicted tokens (distinct)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -52,8 +52,16 @@ class Scorer(ABC):
         self._temperature = temperature
 
     @abstractmethod
-    def micro_batches(self, rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
-        """Cut ``rows`` into lists of indices that cost at most ``max_tokens`` each; a longer row goes alone."""
+    def micro_batches(self, rows: Sequence[Row], max_tokens: int, *, at_least: int = 1) -> Sequence[list[int]]:
+        """Cut ``rows`` into lists of indices that cost at most ``max_tokens`` each; a longer row goes alone.
+
+        ``at_least`` asks for that many cuts of about equal cost, or a multiple of it, where there are rows enough.
+        """
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Several threads may score at once."""
+        return False
 
     @abstractmethod
     def features(self, rows: Sequence[Row]) -> Features:

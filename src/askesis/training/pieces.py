@@ -95,6 +95,7 @@ def make_learner(recipe: Recipe, policy: Policy) -> GradientLearner:
         updates_per_step=training.updates_per_step,
         packed=recipe.learner.packed,
         micro_batch_tokens=training.micro_batch_tokens,
+        threads=torch.get_num_threads() if policy.device.type == "cpu" else 1,
         temperature=recipe.sampling.temperature,
         truncated=training_sampling(recipe).truncates,
     )

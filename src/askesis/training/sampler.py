@@ -19,6 +19,9 @@ __all__ = ["Sampler", "load_weights"]
 
 T = TypeVar("T")
 
+_SMALL = 4_000_000
+"""Parameters. At 0.9 M one core samples a quarter faster than two, at 25 M two are faster (benchmarks/NOTES.md)."""
+
 
 class Sampler:
     """The engine that training samples from, and the one that evaluation does.
@@ -35,7 +38,12 @@ class Sampler:
         self._copy = replace(policy, model=copy.deepcopy(policy.model)) if staleness > 1 else None
         # One thread for all tensor work, the learner's too: each thread that uses OpenMP keeps workers of its own, and
         # those of two threads fight over the cores.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="askesis-compute")
+        self._thread = ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="askesis-compute",
+            initializer=torch.set_num_threads,
+            initargs=(_sampling_threads(policy),),
+        )
 
         def engine(policy: Policy) -> EmbeddedEngine:
             return EmbeddedEngine(
@@ -76,6 +84,11 @@ class Sampler:
         if self._copy is not None:
             load_weights(self._copy, weights)
             self.engine.publish(int(values["version"]))
+
+
+def _sampling_threads(policy: Policy) -> int:
+    """Cores for one operation of the engine. A small model's operations end before a second core has joined in."""
+    return 1 if policy.num_parameters < _SMALL else torch.get_num_threads()
 
 
 def load_weights(policy: Policy, weights: Mapping[str, torch.Tensor]) -> None:
