@@ -21,9 +21,11 @@ def open_policy(job: dict[str, Any]) -> Policy:
     return load_policy(job["model"], device="cpu")
 
 
-def make_learner(policy: Policy, *, packed: bool = True, micro_batch_tokens: int = 8192) -> GradientLearner:
+def make_learner(policy: Policy, *, packed: bool = True, micro_batch_tokens: int = 2048) -> GradientLearner:
     """GRPO without a KL penalty, as the peers are set up."""
-    settings = LearnerSettings(lr=1e-4, micro_batch_tokens=micro_batch_tokens, packed=packed)
+    settings = LearnerSettings(
+        lr=1e-4, micro_batch_tokens=micro_batch_tokens, packed=packed, threads=torch.get_num_threads()
+    )
     return GradientLearner(policy, build("grpo", {"kl_beta": 0.0}), settings)
 
 

@@ -23,6 +23,7 @@ from askesis.rollout import GroupSpec, RolloutRunner, RolloutSettings
 from askesis.store import RunRecord, Store
 from askesis.trace import Call, StopReason, Task, TraceBuilder
 from askesis.training.groups import rollout_metrics
+from askesis.training.sampler import Sampler
 from benchmarks.workers.channel import Channel
 from benchmarks.workers.ours import answer, make_learner, open_policy
 from benchmarks.workers.world import make_world
@@ -37,26 +38,26 @@ def serve(channel: Channel) -> None:
     load = Grpo.of(job["load"])
     policy = open_policy(job)
     learner = make_learner(policy, packed=job.get("packed", True), micro_batch_tokens=job["micro_batch_tokens"])
-    engine = EmbeddedEngine(policy)
+    sampler = Sampler(policy, max_batch=512, staleness=1)
     with asyncio.Runner() as runner, tempfile.TemporaryDirectory() as folder:
         if job["whole"]:
             store = Store.open(Path(folder) / "store.db")
             store.add_run(RunRecord(run_id="bench", recipe_hash="", recipe={}, seed=0, versions={}))
-            step = _whole_step(policy, engine, learner, store, load)
+            step = _whole_step(policy, sampler, learner, store, load)
         else:
-            step = _bare_step(policy, engine, learner, load)
+            step = _bare_step(policy, sampler, learner, load)
         answer(channel, lambda request: runner.run(step(request["round"])))
-        runner.run(engine.close())
+        runner.run(sampler.close())
 
 
-def _report(learner: GradientLearner, engine: EmbeddedEngine, samples: Sequence[Sample]) -> dict[str, Any]:
-    metrics = learner.update(samples).metrics
-    engine.publish(learner.version)
+async def _learn(learner: GradientLearner, sampler: Sampler, samples: Sequence[Sample]) -> dict[str, Any]:
+    metrics = (await sampler.compute(lambda: learner.update(samples))).metrics
+    sampler.publish(learner.version)
     tokens = sum(sample.trace.num_sampled for sample in samples)
     return {"tokens": tokens, "drift": metrics["drift"]}
 
 
-def _bare_step(policy: Policy, engine: EmbeddedEngine, learner: GradientLearner, load: Grpo) -> Callable[[int], Any]:
+def _bare_step(policy: Policy, sampler: Sampler, learner: GradientLearner, load: Grpo) -> Callable[[int], Any]:
     sampling = Sampling(max_tokens=load.new_tokens)
 
     async def step(number: int) -> dict[str, Any]:
@@ -66,12 +67,12 @@ def _bare_step(policy: Policy, engine: EmbeddedEngine, learner: GradientLearner,
             for p, prefix in enumerate(prefixes)
             for g in range(load.group)
         ]
-        completions = await asyncio.gather(*(engine.generate(request) for request in requests))
+        completions = await asyncio.gather(*(sampler.engine.generate(request) for request in requests))
         samples = [
             _sample(i, request, done, i // load.group)
             for i, (request, done) in enumerate(zip(requests, completions, strict=True))
         ]
-        return _report(learner, engine, samples)
+        return await _learn(learner, sampler, samples)
 
     return step
 
@@ -117,10 +118,10 @@ class _Endless:
 
 
 def _whole_step(
-    policy: Policy, engine: EmbeddedEngine, learner: GradientLearner, store: Store, load: Grpo
+    policy: Policy, sampler: Sampler, learner: GradientLearner, store: Store, load: Grpo
 ) -> Callable[[int], Any]:
     gateway = Gateway(
-        _Endless(engine),
+        _Endless(sampler.current),
         policy.template,
         sampling=Sampling(max_tokens=load.new_tokens),
         context_length=policy.context_length,
@@ -150,7 +151,7 @@ def _whole_step(
         ]
         if len(samples) < load.prompts * load.group:
             raise RuntimeError(f"a session failed: {next(m.verdict.error for g in groups for m in g.members)}")
-        facts = _report(learner, engine, samples)
+        facts = await _learn(learner, sampler, samples)
         store.consume("bench", [group.group_id for group in groups], step=number)
         store.log_metrics("bench", number, rollout_metrics(groups))
         return facts

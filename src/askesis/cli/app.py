@@ -164,6 +164,23 @@ def algorithms(
     command.run(name, json_output=json)
 
 
+@app.command()
+def claim(
+    name: Annotated[str | None, typer.Argument(help="A claim; without one they are listed.")] = None,
+    scale: Annotated[
+        str, typer.Option(help="laptop: the claim itself, minutes; smoke: seconds, not judged.")
+    ] = "laptop",
+    seeds: Annotated[
+        int | None, typer.Option(help="How many seeds, from 0; the claim's own number by default.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Check a paper's claim: its method against baselines under one budget. Exit code 1 when it does not hold."""
+    from askesis.cli.commands import claim as command
+
+    return command.run(name, scale=scale, seeds=seeds, json_output=json)
+
+
 @store_app.command()
 def verify(run: RunName, json: Json = False) -> int:
     """Check every record against the Merkle log and the heads kept outside the database."""

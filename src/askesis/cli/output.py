@@ -10,7 +10,7 @@ from typing import Any
 
 from askesis.errors import AskesisError, RecipeError
 
-__all__ = ["EXIT_FAILED", "EXIT_USAGE", "emit", "percent", "plain", "run_guarded", "table"]
+__all__ = ["EXIT_FAILED", "EXIT_USAGE", "complain", "emit", "percent", "plain", "run_guarded", "table"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -62,7 +62,7 @@ def run_guarded(command: Callable[[], object], *, json_output: bool) -> None:
         code = command()
         sys.exit(code if isinstance(code, int) else 0)
     except AskesisError as error:
-        _complain(error, json_output=json_output)
+        complain(error, json_output=json_output)
         sys.exit(EXIT_USAGE if isinstance(error, RecipeError) else EXIT_FAILED)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(EXIT_INTERRUPTED)
@@ -78,7 +78,8 @@ def run_guarded(command: Callable[[], object], *, json_output: bool) -> None:
         sys.exit(EXIT_USAGE)
 
 
-def _complain(error: AskesisError, *, json_output: bool) -> None:
+def complain(error: AskesisError, *, json_output: bool) -> None:
+    """Show an error: as text on standard error, and as the last line of standard output if JSON is asked for."""
     kind = type(error).__name__
     print(f"{kind}: {error}", file=sys.stderr)
     if json_output:

@@ -18,7 +18,10 @@ __all__ = ["ENTRY_POINTS", "WorldFactory", "make_world", "world_names"]
 
 ENTRY_POINTS = "askesis.environments"
 
-_BUILT_IN = {"reasoning": "askesis.environments.reasoning.world:make"}
+_BUILT_IN = {
+    "quiz": "askesis.environments.quiz.world:make",
+    "reasoning": "askesis.environments.reasoning.world:make",
+}
 
 
 class WorldFactory(Protocol):

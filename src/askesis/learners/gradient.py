@@ -47,7 +47,9 @@ class LearnerSettings:
     """Score every distinct token once; False trains each branch on its own."""
     micro_batch_tokens: int = 2048
     threads: int = 1
-    """Micro-batches computed side by side, on a core each. It changes low-order bits only."""
+    """Micro-batches computed side by side, on a core each, that share ``micro_batch_tokens``. It changes low-order bits
+    only.
+    """
     temperature: float = 1.0
     """Of the behaviour policy: the learner scores tokens under the distribution that they were drawn from."""
     truncated: bool = False
@@ -231,7 +233,8 @@ class GradientLearner:
         weight_BT = torch.zeros_like(table.behaviour_BT)
         weight_BT[chosen] = self.algorithm.token_weights(table.mask_BT[chosen], table.sequence_B[chosen])
         mine = [rows[i] for i in chosen]
-        places = self._models.scorer.micro_batches(mine, micro_batch_tokens, at_least=self._workers.threads)
+        threads = self._workers.threads
+        places = self._models.scorer.micro_batches(mine, max(micro_batch_tokens // threads, 1), at_least=threads)
         cuts = [[chosen[place] for place in cut] for cut in places]
         if self.algorithm.couples == "sequence" and _cuts_a_sample(rows, cuts):
             return self._coupled_jobs(batch, chosen, cuts, weight_BT)

@@ -59,9 +59,7 @@ def test_the_list(ask: Ask) -> None:
     code, out, _ = ask("--json")
     assert code == 0 and set(json.loads(out)["claims"]) == set(CLAIMS)
     code, out, _ = ask()
-    assert code == 0 and all(
-        f"arXiv {number}" in out for number in ("2605.07137", "2605.00425", "2605.03327", "2602.10693")
-    )
+    assert code == 0 and all(number in out for number in ("2605.07137", "2605.00425", "2605.03327", "2602.10693"))
 
 
 def test_a_claim_that_cannot_be_judged_is_an_error_and_no_verdict(ask: Ask) -> None:
