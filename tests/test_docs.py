@@ -54,5 +54,18 @@ def test_links_and_named_files_exist(page: Path) -> None:
     targets += re.findall(r"`((?:tests|docs|recipes|benchmarks)/[\w./-]+)`", text)
     assert [t for t in targets if not ((page.parent / t).exists() or (ROOT / t).exists())] == []
     commands = set(re.findall(r"^askesis (\w+)", text, re.MULTILINE)) | set(re.findall(r"`askesis (\w+)", text))
-    known = {"doctor", "pretrain", "train", "evaluate", "chat", "runs", "show", "report", "envs", "algorithms", "store"}
+    known = {
+        "doctor",
+        "pretrain",
+        "train",
+        "evaluate",
+        "chat",
+        "runs",
+        "show",
+        "report",
+        "envs",
+        "algorithms",
+        "claim",
+        "store",
+    }
     assert commands <= known
