@@ -82,6 +82,16 @@ def test_every_turn_extends_what_was_sent_and_sampled(
     assert final == plain_ids(policy, messages)
 
 
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_ids_are_decoded_as_transformers_does(policy: Policy, data: st.DataObject) -> None:
+    tokenizer = policy.tokenizer
+    ids = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=12))
+    assert policy.template.decode(ids) == tokenizer.decode(
+        ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+
+
 def test_a_template_that_rewrites_history_opens_another_root(tmp_path: Path) -> None:
     policy = load_policy(str(write_tiny_model(tmp_path, template=THINK_STRIPPING)), device="cpu")
     first = [user("a")]

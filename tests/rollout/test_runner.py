@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -102,6 +103,20 @@ def test_a_single_member_group_keeps_its_member(tiny: Policy) -> None:
     (group,) = run(tiny, make_echo_world(), num_groups=1, size=1)
     assert len(usable_members(group, "use_rest", size=1)) == 1
     assert usable_members(group, "use_rest", size=2) == ()
+
+
+@pytest.mark.parametrize("frozen_before", [False, True])
+def test_a_rollout_leaves_the_garbage_collector_as_it_was(tiny: Policy, frozen_before: bool) -> None:
+    gc.unfreeze()
+    if frozen_before:
+        gc.freeze()
+    count = gc.get_freeze_count()
+    try:
+        run(tiny, make_echo_world(), num_groups=1, size=1)
+        assert (gc.get_freeze_count() > 0) is frozen_before
+        assert gc.get_freeze_count() <= count
+    finally:
+        gc.unfreeze()
 
 
 def test_cancelling_a_rollout_closes_every_session(tiny: Policy) -> None:

@@ -78,6 +78,8 @@ class ChatTemplate:
         self._salt = secrets.token_hex(8)
         # A rendering with marks depends on roles and calls, not on what was said: sessions of one world share it.
         self._rendering = lru_cache(maxsize=4096)(self._render_marked)
+        # An answer is decoded when it is given and once more when the next turn continues it.
+        self._decoded = lru_cache(maxsize=4096)(self._decode)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -86,7 +88,12 @@ class ChatTemplate:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, control tokens removed."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return self._decoded(tuple(ids))
+
+    def _decode(self, ids: tuple[int, ...]) -> str:
+        if self._backend is None:
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return str(self._backend.decode(ids, skip_special_tokens=True))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Text of each id by itself, control tokens shown."""
@@ -122,7 +129,7 @@ class ChatTemplate:
         tail = whole[len(head) :]
         ending = self.pieces(sampled[-1:])[0] if sampled and int(sampled[-1]) in self.stop_ids else ""
         tail = tail.removeprefix(ending)
-        return [*context, *sampled, *self._encode_marked(tail, messages)]
+        return [*context, *sampled, *self._encode_marked(tail, messages, first=len(known) + 1)]
 
     def encode_dialogue(self, messages: Sequence[Message]) -> MaskedIds:
         """Ids of a finished dialogue with the mask of what the assistant says, its end-of-turn token included."""
@@ -166,9 +173,13 @@ class ChatTemplate:
         ]
         return self.render(marked, generation_prompt=True)
 
-    def _encode_marked(self, text: str, messages: Sequence[Message]) -> list[int]:
-        """Encode a rendering whose contents are marks; contents that hold control tokens are encoded as plain text."""
-        names = [self._mark(i) for i in range(len(messages))]
+    def _encode_marked(self, text: str, messages: Sequence[Message], *, first: int = 0) -> list[int]:
+        """Encode a rendering whose contents are marks; contents that hold control tokens are encoded as plain text.
+
+        Messages before ``first`` have no mark in it.
+        """
+        names = [self._mark(i) for i in range(first, len(messages))]
+        messages = messages[first:]
         if not any(token in m.content for m in messages for token in self._control):
             for name, message in zip(names, messages, strict=True):
                 text = text.replace(name, message.content)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -100,8 +102,9 @@ class RolloutRunner:
             )
 
         # Twice the deadline of a call: a busy loop is not a blocked one.
-        async with Watchdog(2 * self._settings.call_timeout_s, FOREIGN_CODE):
-            return list(await asyncio.gather(*(group(spec) for spec in specs)))
+        with _old_objects_at_rest():
+            async with Watchdog(2 * self._settings.call_timeout_s, FOREIGN_CODE):
+                return list(await asyncio.gather(*(group(spec) for spec in specs)))
 
     def _session(self, spec: GroupSpec, index: int, policy_version: int) -> Session:
         own, general = spec.task.budgets, self._settings.budgets
@@ -119,6 +122,21 @@ class RolloutRunner:
             ),
             clock=self._clock,
         )
+
+
+@contextmanager
+def _old_objects_at_rest() -> Iterator[None]:
+    """Garbage collections in this block leave alone what was there before: sessions make many objects, and each full
+    collection would look at all of the model's and the libraries' besides.
+    """
+    if gc.get_freeze_count():  # somebody else has arranged it
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def usable_members(group: Group, policy: MissingMembers, *, size: int) -> tuple[Member, ...]:

@@ -209,11 +209,11 @@ class _Run:
 
 def _common_prefix(a: Ids, b: Ids) -> int:
     size = min(len(a), len(b))
-    if not size:
-        return 0
-    differs = a[:size] != b[:size]
-    first = int(differs.argmax())
-    return first if differs[first] else size
+    a, b = a[:size], b[:size]
+    if a.tobytes() == b.tobytes():  # the usual case, at a fifth of the cost of a comparison by elements
+        return size
+    differs = a != b
+    return int(differs.argmax())
 
 
 class TraceBuilder:
