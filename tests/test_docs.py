@@ -12,7 +12,7 @@ from askesis.recipe import load_recipe
 from askesis.training.preflight import open_world
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/tutorials").glob("*.md"))]
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -60,6 +60,7 @@ def test_links_and_named_files_exist(page: Path) -> None:
         "train",
         "evaluate",
         "chat",
+        "serve",
         "runs",
         "show",
         "report",
@@ -67,5 +68,7 @@ def test_links_and_named_files_exist(page: Path) -> None:
         "algorithms",
         "claim",
         "store",
+        "align",
+        "schedule",
     }
     assert commands <= known

@@ -8,7 +8,20 @@ import traceback
 
 from benchmarks.workers.channel import Channel
 
-WORKERS = ("echo", "generate", "learner", "per_call", "rate", "sampler", "sessions", "step", "trl", "trl_turns", "vllm")
+WORKERS = (
+    "echo",
+    "evolution",
+    "generate",
+    "learner",
+    "per_call",
+    "rate",
+    "sampler",
+    "sessions",
+    "step",
+    "trl",
+    "trl_turns",
+    "vllm",
+)
 """Modules of this package with a function ``serve(channel)``."""
 
 

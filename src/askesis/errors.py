@@ -10,9 +10,12 @@
     ├── BudgetExhausted (RuntimeError)    a session's budget is spent; carries its stop reason
     ├── EnvironmentFault (RuntimeError)   an environment or an evaluator broke its contract
     ├── MetricError (ValueError)          numbers of which a metric cannot be computed (askesis.evaluation)
+    ├── AlignmentError (ValueError)       embeddings that cannot be aligned (askesis.alignment)
+    ├── DiffusionError (ValueError)       a schedule or a law that cannot be sampled (askesis.diffusion)
     ├── AlgorithmError (ValueError)       stages that do not fit together, or tensors that do not
     ├── StoreError (RuntimeError)
     │   ├── StoreBusy                     another process holds the store
+    │   ├── StoreUnreachable              no database server answers (askesis.store)
     │   ├── StoreFull                     no space left where the store lies
     │   ├── StoreConflict                 the same record was given twice with different content
     │   └── StoreCorrupt                  the file or a record is not what was written

@@ -23,6 +23,7 @@ def weights(mask: torch.Tensor, sequence: torch.Tensor, kind: Aggregation, norm_
     ("kind", "value"),
     [
         (Aggregation.TOKEN_MEAN, 1.333333),
+        (Aggregation.ROW_MEAN, 1.5),
         (Aggregation.SEQ_MEAN_TOKEN_MEAN, 1.5),
         (Aggregation.SEQ_MEAN_TOKEN_SUM, 4.0),
         (Aggregation.SEQ_MEAN_TOKEN_SUM_NORM, 0.5),
@@ -44,7 +45,9 @@ def test_a_sequence_of_two_rows_is_one_sequence() -> None:
 def test_a_packed_row_per_token_gives_the_weights_of_the_padded_form() -> None:
     for kind in Aggregation:
         padded = weights(MASK, torch.tensor([0, 1]), kind)[MASK]
-        packed = weights(torch.ones(6, 1, dtype=torch.bool), torch.tensor([0, 0, 0, 0, 1, 1]), kind)
+        ones, rows = torch.ones(6, 1, dtype=torch.bool), torch.tensor([0, 0, 0, 0, 1, 1])
+        totals = denominators(ones, rows, row_B=rows)
+        packed = token_weights(ones, rows, kind, denominators=totals, norm_length=8, row_B=rows)
         assert torch.equal(packed[:, 0], padded)
 
 
@@ -92,7 +95,23 @@ def test_ranks_with_added_denominators_give_the_weights_of_the_whole(
 
 def test_denominators_count_sampled_tokens_and_sequences_that_have_some() -> None:
     mask = torch.tensor([[1, 0], [0, 0], [1, 1], [1, 0]], dtype=torch.bool)
-    assert denominators(mask, torch.tensor([4, 5, 4, 6])) == Denominators(num_tokens=4, num_sequences=2)
+    assert denominators(mask, torch.tensor([4, 5, 4, 6])) == Denominators(num_tokens=4, num_sequences=2, num_rows=3)
+
+
+def test_memsearcher_7a_3_three_weightings_of_several_contexts() -> None:
+    # Five trajectories with rewards [0, 0.1, 1, 0.5, 0.1]; sampled tokens of their contexts; loss = -advantage.
+    advantages = [-0.817438, -0.577015, 1.586791, 0.384677, -0.577015]
+    tokens = [[3, 4], [5], [3, 3, 2], [4], [3, 2]]
+    sequence = torch.tensor([s for s, rows in enumerate(tokens) for _ in rows])
+    mask = torch.tensor([[t < count for t in range(5)] for rows in tokens for count in rows])
+    loss = -torch.tensor(advantages)[sequence][:, None].expand_as(mask)
+    assert int(mask.sum()) == 29 and len(mask) == 9
+    for kind, expected in (
+        (Aggregation.TOKEN_MEAN, -0.0945111),
+        (Aggregation.ROW_MEAN, -0.1976811),
+        (Aggregation.SEQ_MEAN_TOKEN_MEAN, 0.0),
+    ):
+        assert float((weights(mask, sequence, kind) * loss).sum()) == pytest.approx(expected, abs=1e-6)
 
 
 def test_forms_that_do_not_fit_are_refused() -> None:

@@ -241,5 +241,5 @@ def test_dapo_without_clip_higher_shaping_and_sampling_is_grpo_by_token_mean() -
 def test_weights_of_a_part_of_the_batch_take_totals_of_the_whole() -> None:
     algorithm = build("grpo")
     mask = torch.tensor([[1, 1], [1, 0]], dtype=torch.bool)
-    totals = Denominators(num_tokens=9, num_sequences=4)
+    totals = Denominators(num_tokens=9, num_sequences=4, num_rows=4)
     assert algorithm.token_weights(mask, torch.tensor([0, 1]), totals=totals).tolist() == [[0.125, 0.125], [0.25, 0]]

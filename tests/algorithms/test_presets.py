@@ -118,6 +118,11 @@ COMPOSITIONS: list[tuple[str, tuple[str, ...], dict[str, object]]] = [
         {**VERL_AGENT, "aem_lambda": 1.0, "discount": 0.95},
     ),
     (
+        "memsearcher",
+        ("grpo", "ppo_clip", "token_mean", *NONE),
+        {**CLIP, "dual_clip": 3.0, "kl_beta": 0.001, "kl_estimator": "k3", "kl_placement": "loss"},
+    ),
+    (
         "dgpo_hellinger",
         ("grpo", "ppo_clip", "seq_mean_token_mean", "none", "none", "dgpo_hellinger"),
         {

@@ -98,7 +98,7 @@ def test_built_in_names() -> None:
     assert shaping_names() == ["none", "overlong"]
     assert estimator_names() == ["a_nsr", "dr_grpo", "gigpo", "grpo", "nsr", "psr", "reinforce", "rloo", "w_reinforce"]
     assert modulator_names() == ["aem", "none"]
-    assert credit_names() == ["confidence", "dgpo_hellinger", "none"]
+    assert credit_names() == ["confidence", "dgpo_hellinger", "last_turn", "none"]
     assert objective_names() == ["cispo", "gspo", "ppo_clip", "reinforce", "sapo", "vespo"]
     found = [find_shaping("overlong"), find_estimator("rloo"), find_modulator("aem"), find_credit("confidence")]
     assert [stage.name for stage in [*found, find_objective("vespo")]] == [

@@ -13,8 +13,8 @@ from askesis.claims.records import to_record
 
 
 def test_smoothing_is_a_mean_of_what_is_known() -> None:
-    assert smoothed([1.0, 3.0, None, 2.0, 2.0, 2.0, 6.0]) == [1.0, 2.0, 2.0, 2.0, 2.0, 2.25, 3.0]
-    assert math.isnan(smoothed([None, 1.0])[0])
+    assert smoothed([1.0, 3.0, None, 2.0, 2.0, 2.0, 6.0], 5) == [1.0, 2.0, 2.0, 2.0, 2.0, 2.25, 3.0]
+    assert math.isnan(smoothed([None, 1.0], 5)[0])
 
 
 def test_the_same_record_gives_the_same_picture(make_study: Any, make_run: Any, tmp_path: Path) -> None:

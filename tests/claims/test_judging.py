@@ -34,7 +34,7 @@ def test_an_effect_is_paired_by_seed_and_task(make_study: Any, make_run: Any) ->
     ours, nsr, psr = found.arms
     assert ours.metrics["pass@1"].per_seed == (0.625, 0.625, 1.0) and ours.lead is None
     assert nsr.lead is not None and psr.lead is not None and psr.lead["pass@1"].mean == pytest.approx(0.75)
-    assert ours.num_trained == 101 and ours.curve.steps == (1, 2, 3)
+    assert ours.cost == 101 and ours.curve.steps == (1, 2, 3)
     assert ours.curve.mean == (0.5, None, 0.6) and ours.curve.low == (0.5, None, 0.6)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from askesis.claims import Arm, Direction, Part, Role, Setting
+from askesis.claims import Arm, Part, Role, Setting
 from askesis.errors import RecipeError
 
 BASE = {"algorithm.name": "nsr"}
@@ -62,7 +62,12 @@ def test_unequal_budgets_are_refused(make_study: Any, tmp_path: Path, overrides:
 
 
 def test_arms_may_differ_in_how_they_learn(make_study: Any, tmp_path: Path) -> None:
-    free = {"training.lr": 1e-3, "training.schedule": "linear", "algorithm.options.kl_beta": 0.1}
+    free = {
+        "training.lr": 1e-3,
+        "training.schedule": "linear",
+        "algorithm.options.kl_beta": 0.1,
+        "learner.packed": False,
+    }
     other = Arm(name="ours", role=Role.METHOD, overrides={"algorithm.name": "grpo", **free})
     study = make_study(arms=(other, Arm(name="nsr", role=Role.BASELINE, overrides=BASE)))
     assert len(study.plans(study.scale("smoke"), seeds=2, folder=tmp_path)) == 4
@@ -89,16 +94,3 @@ def test_a_study_that_does_not_fit_together_is_refused(make_study: Any, changes:
 def test_an_unknown_scale_is_refused(make_study: Any) -> None:
     with pytest.raises(RecipeError, match="no such scale"):
         make_study().scale("galaxy")
-
-
-@pytest.mark.parametrize(
-    ("direction", "margin", "words"),
-    [
-        (Direction.ABOVE, 0.0, "above 0"),
-        (Direction.BELOW, 0.0, "below 0"),
-        (Direction.NOT_BELOW, 0.02, "above -2"),
-        (Direction.NOT_ABOVE, 0.02, "below 2"),
-    ],
-)
-def test_what_is_required_in_words(direction: Direction, margin: float, words: str, direction_part: Any) -> None:
-    assert direction_part(direction, margin).required == words

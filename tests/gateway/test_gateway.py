@@ -143,9 +143,49 @@ def test_a_full_context_is_an_error_and_a_nearly_full_one_cuts(tiny: Policy) -> 
     assert (reply.finish, reply.num_tokens) == ("length", 4)
 
 
+def test_a_stop_text_cuts_at_the_token_that_completes_it(tiny: Policy) -> None:
+    endpoint = open_endpoint(tiny, lambda text, seed: "one END two END")
+    reply = asyncio.run(endpoint.chat([user("q")], stop=["zzz", "END"]))
+    (call,) = endpoint.close(StopReason.TERMINATED).calls
+    assert reply.message.content == "one END" and reply.finish == "stop"
+    assert len(reply.tokens) == len(reply.logprobs) == len(call.sampled) == len("one END")
+    assert (reply.num_context, reply.version, reply.num_tokens) == (len(call.context), 0, 7)
+
+
+def test_a_stop_text_at_the_edges_and_one_that_never_comes(tiny: Policy) -> None:
+    def said(stop: str) -> tuple[str, int]:
+        reply = asyncio.run(open_endpoint(tiny, lambda text, seed: "abc").chat([user("q")], stop=[stop]))
+        return reply.message.content, reply.num_tokens
+
+    assert said("a") == ("a", 1)
+    assert said("abc") == ("abc", 3)  # the end token that followed was not needed
+    assert said("x") == ("abc", 4)
+
+
+def test_a_seed_names_the_stream_whenever_it_is_asked(tiny: Policy) -> None:
+    endpoint = open_endpoint(tiny)
+
+    async def ask(*seeds: int | None) -> list[str]:
+        return [(await endpoint.chat([user("q")], seed=seed)).message.content for seed in seeds]
+
+    first, other, again, fresh = asyncio.run(ask(7, 8, 7, None))
+    assert first == again and len({first, other, fresh}) == 3
+
+
 def test_a_closed_session_takes_no_calls(tiny: Policy) -> None:
     endpoint = open_endpoint(tiny)
     endpoint.note({"event": "x"})
     assert endpoint.close(StopReason.TERMINATED).events == ({"event": "x"},)
     with pytest.raises(TraceError, match="closed"):
         asyncio.run(endpoint.chat([user("q")]))
+
+
+def test_a_text_is_shortened_to_tokens_and_never_in_the_middle_of_a_character(tiny: Policy) -> None:
+    endpoint = open_endpoint(tiny)
+    assert endpoint.sampling == Sampling(max_tokens=20)
+    for text in ("a plain text", "日本語" * 50, "<|end|>" * 20, "\ud800", "", "x" * 10_000_000):
+        for limit in (1, 5, 30):
+            short = endpoint.shorten(text, limit)
+            assert endpoint.count_tokens(short) <= limit and text.startswith(short)
+    assert endpoint.shorten("a plain text", 30) == "a plain text"
+    assert endpoint.count_tokens("<|end|>") > 1  # what looks like a control token is text

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel
 
-from askesis.recipe import Recipe
+from askesis.errors import RecipeError
+from askesis.recipe import Recipe, load_recipe
 
 SECTIONS = {name: field.annotation for name, field in Recipe.model_fields.items()}
 
@@ -20,3 +21,31 @@ def test_sections_are_frozen_strict_and_closed(name: str) -> None:
 
 def test_the_default_recipe_is_valid_and_a_copy_is_equal() -> None:
     assert Recipe.model_validate(Recipe().model_dump()) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["sampling.temperature=0.0"], "sampling.temperature=0"),
+        (["learner.evolution.sigma=0.1"], "learner.evolution"),
+        (["learner.kind=evolution", "training.lr=1e-3"], "training.lr"),
+        (
+            ["learner.kind=evolution", "training.staleness=2", "algorithm.name=gspo"],
+            "algorithm.name, training.staleness",
+        ),
+        (["learner.kind=evolution", "algorithm.options.kl_beta=0.1"], "algorithm.options"),
+    ],
+)
+def test_what_the_chosen_learner_would_ignore_is_refused(overrides: list[str], named: str) -> None:
+    with pytest.raises(RecipeError, match=named):
+        load_recipe(None, overrides)
+
+
+def test_values_at_their_defaults_are_no_mistake() -> None:
+    recipe = load_recipe(None, ["learner.kind=evolution", "algorithm.name=grpo", "sampling.temperature=0.0"]).recipe
+    assert recipe.learner.kind == "evolution" and recipe.learner.evolution.method == "essam"
+
+
+def test_a_misspelt_key_of_evolution_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"learner\.evolution\.sigma"):
+        load_recipe(None, ["learner.kind=evolution", "learner.evolution.sigmma=0.1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from askesis.clock import VirtualClock
 from askesis.engines import Sampling
 from askesis.engines.scripted import ScriptedEngine
 from askesis.environments import Done, Turn, World
+from askesis.environments.adapters.returns import ReturnEvaluator
 from askesis.environments.fakes import EchoEnvironment, Fault, FlakyEnvironment, FlakyEvaluator, make_echo_world
 from askesis.errors import EngineError
 from askesis.gateway import Gateway, Session
@@ -131,6 +133,25 @@ class TwoSeats(EchoEnvironment):
         return Turn(seats={"a": (message,), "b": (message,)})
 
 
+class Interviews(EchoEnvironment):
+    """Each word in a seat of its own."""
+
+    def _say(self, session: Session, *before: Message) -> Turn:
+        turn = super()._say(session, *before)
+        (messages,) = turn.seats.values()
+        return Turn(seats={f"seat {self._said[session.id]}": messages})
+
+
+def test_a_seat_knows_only_what_it_was_told_itself(tiny: Policy) -> None:
+    world = altered(make_echo_world(turns=3), environment=Interviews())
+    outcome, _ = play(tiny, world)
+    assert len(outcome.trace.branches()) == 3 and len(outcome.trace.calls) == 3
+    words = world.tasks.task("train", 0).payload["words"]
+    for call, word in zip(outcome.trace.calls, words, strict=True):
+        text = tiny.template.decode(call.context.tolist())
+        assert [other in text for other in words] == [other == word for other in words]
+
+
 class NanEvaluator:
     version = "nan/1"
 
@@ -192,3 +213,16 @@ def test_an_answer_of_random_bytes_is_only_a_bad_answer(tiny: Policy) -> None:
     junk = bytes(range(256)) * 400
     outcome, _ = play(tiny, make_echo_world(), lambda text, seed: junk.decode("latin-1"), context_length=1 << 20)
     assert outcome.verdict.status is VerdictStatus.OK and outcome.verdict.reward == 0.0
+
+
+def test_what_a_turn_hands_over_is_kept_also_when_a_limit_cuts_the_session(tiny: Policy) -> None:
+    class Paying(EchoEnvironment):
+        async def step(self, session: Session, acts: Mapping[str, Message]) -> Turn | Done:
+            outcome = await super().step(session, acts)
+            return replace(outcome, info={"paid": {"agent": 0.5}}) if isinstance(outcome, Turn) else outcome
+
+    world = altered(make_echo_world(turns=4), environment=Paying(), evaluator=ReturnEvaluator("echo"))
+    outcome, _ = play(tiny, world, budgets=Budgets(turns=2))
+    assert outcome.trace.stop is StopReason.MAX_TURNS
+    assert [event["event"] for event in outcome.trace.events] == ["turn", "turn"]
+    assert (outcome.verdict.reward, outcome.verdict.step_rewards) == (1.0, (0.5, 0.5))

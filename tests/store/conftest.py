@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from askesis.store import Group, Member, RunRecord, Store
+from askesis.store.schema import metadata
 from askesis.trace import (
     Call,
     Failure,
@@ -23,7 +25,9 @@ from askesis.trace import (
     Verdict,
     VerdictStatus,
 )
+from cluster.postgres import PostgresServer, ServerMissing, running_server
 
+_numbers = itertools.count()
 RUN = RunRecord(run_id="R", recipe_hash="abc", recipe={"lr": 0.1}, seed=7, versions={"torch": "2.13.0"})
 NASTY = "answer \0 \ud800 'x' \U0001f600\n"
 
@@ -140,11 +144,60 @@ def _templates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "empty.db", folder / "full.db"
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    """A running PostgreSQL server with a database ``empty`` that holds an empty store."""
+    pytest.importorskip("psycopg", reason="a store at a URL needs psycopg")
+    try:
+        with running_server() as started:
+            started.sql("CREATE DATABASE empty")
+            Store.open(started.url("empty")).close()
+            yield started
+    except ServerMissing as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
-def store(_templates: tuple[Path, Path], tmp_path: Path) -> Iterator[Store]:
-    """An empty store with one run."""
-    shutil.copy(_templates[0], tmp_path / "store.db")
-    with Store.open(tmp_path / "store.db") as opened:
+def new_url(server: PostgresServer) -> Iterator[Callable[[], str]]:
+    """Makes databases with an empty store; gives their URLs."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"store_{next(_numbers)}")
+        server.sql(f"CREATE DATABASE {made[-1]} TEMPLATE empty")
+        return server.url(made[-1])
+
+    yield make
+    for name in made:
+        server.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def _cleaning(server: PostgresServer) -> str:
+    """Statements that make the database ``clean`` an empty store again; cheaper than a new database for each test."""
+    server.sql("CREATE DATABASE clean TEMPLATE empty")
+    tables = [t.name for t in reversed(metadata.sorted_tables) if t.name not in ("meta", "log_state")]
+    statements = [f"DELETE FROM {name}" for name in tables]
+    return "; ".join([*statements, "UPDATE log_state SET size = 0, frontier = ''"])
+
+
+@pytest.fixture
+def clean_url(server: PostgresServer, _cleaning: str) -> str:
+    """The URL of an empty store; each test has it for itself."""
+    server.sql(_cleaning, "clean")
+    return server.url("clean")
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store with one run: in a file, or wherever an indirect parameter says."""
+    target: Path | str
+    if getattr(request, "param", "sqlite") == "postgresql":
+        target = request.getfixturevalue("clean_url")
+    else:
+        target = tmp_path / "store.db"
+        shutil.copy(request.getfixturevalue("_templates")[0], target)
+    with Store.open(target) as opened:
         opened.add_run(RUN)
         yield opened
 

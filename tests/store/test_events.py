@@ -12,6 +12,8 @@ from askesis.store import Group, RunRecord, Store
 from askesis.trace import Task, Verdict, VerdictStatus
 
 Make = Callable[..., Group]
+both = pytest.mark.parametrize("store", ("sqlite", "postgresql"), indirect=True)
+"""The same test in a file and on a server."""
 
 
 def ok(value: float, evaluator: str = "late/1") -> Verdict:
@@ -23,6 +25,7 @@ def changed(group: Group, **values: object) -> Group:
     return replace(group, members=(replace(first, **values), *others))
 
 
+@both
 def test_a_run_is_stored_once(store: Store, run: RunRecord) -> None:
     head = store.head()
     store.add_run(run)
@@ -34,6 +37,7 @@ def test_a_run_is_stored_once(store: Store, run: RunRecord) -> None:
     assert store.head() == head
 
 
+@both
 def test_a_group_is_stored_once(store: Store, group: Make) -> None:
     new = group(1)
     store.append_group(new)
@@ -66,6 +70,7 @@ def test_a_group_is_stored_once(store: Store, group: Make) -> None:
     assert store.head() == head and store.verify().ok
 
 
+@both
 def test_a_replay_after_a_later_verdict_is_the_same_group(store: Store, group: Make) -> None:
     store.append_group(group(1))
     store.append_verdict("R/train/000001/000/2", ok(1.0))
@@ -74,6 +79,7 @@ def test_a_replay_after_a_later_verdict_is_the_same_group(store: Store, group: M
     assert store.head() == head
 
 
+@both
 def test_groups_share_a_task(store: Store, group: Make) -> None:
     store.append_group(group(1))
     size = store.head().size
@@ -83,6 +89,7 @@ def test_groups_share_a_task(store: Store, group: Make) -> None:
     assert stored is not None and stored.task == group(1).task and store.verify().ok
 
 
+@both
 def test_a_group_needs_its_run_and_distinct_members(store: Store, group: Make) -> None:
     with pytest.raises(StoreError, match="no such run") as error:
         store.append_group(group(1, run_id="S"))
@@ -103,6 +110,7 @@ def test_a_group_needs_its_run_and_distinct_members(store: Store, group: Make) -
     assert store.head().size == 1 and list(store.groups("R")) == []
 
 
+@both
 def test_verdicts_are_appended_and_the_latest_counts(store: Store, group: Make) -> None:
     store.append_group(group(1))
     trace = "R/train/000001/000/1"
@@ -122,6 +130,7 @@ def test_verdicts_are_appended_and_the_latest_counts(store: Store, group: Make) 
             store.append_verdict(missing, ok(1.0))
 
 
+@both
 def test_a_group_is_consumed_exactly_once(store: Store, group: Make) -> None:
     names = [group(i).group_id for i in range(3)]
     for i in range(3):
@@ -139,6 +148,7 @@ def test_a_group_is_consumed_exactly_once(store: Store, group: Make) -> None:
     assert store.consumed("nobody") == {}
 
 
+@both
 def test_another_run_may_consume_the_group_too(store: Store, group: Make) -> None:
     store.add_run(RunRecord(run_id="S", recipe_hash="x", recipe={}, seed=1, versions={}))
     store.append_group(group(1))
@@ -147,6 +157,7 @@ def test_another_run_may_consume_the_group_too(store: Store, group: Make) -> Non
     assert store.consumed("S") == {group(1).group_id: 5}
 
 
+@both
 def test_unknown_names_are_refused(store: Store, group: Make) -> None:
     with pytest.raises(StoreError, match="no such group"):
         store.consume("R", ["nothing"], step=1)

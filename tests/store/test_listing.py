@@ -11,6 +11,9 @@ import pytest
 from askesis.errors import StoreCorrupt, StoreError
 from askesis.store import Group, Store, TraceSummary
 
+both = pytest.mark.parametrize("store", ("sqlite", "postgresql"), indirect=True)
+"""The same test in a file and on a server."""
+
 
 def test_a_summary_has_the_latest_verdict(full: Path) -> None:
     with Store.open(full, read_only=True) as store:
@@ -71,6 +74,7 @@ def test_altered_values_are_not_returned(full: Path, sql: str, read: Callable[[S
         assert error.value.where == record
 
 
+@both
 def test_an_unknown_trace_has_no_history(store: Store) -> None:
     with pytest.raises(StoreError, match="no such trace"):
         store.verdicts("nothing")
@@ -78,7 +82,7 @@ def test_an_unknown_trace_has_no_history(store: Store) -> None:
 
 def test_pages_come_from_indexes(store: Store, group: Callable[..., Group]) -> None:
     plan = "EXPLAIN QUERY PLAN SELECT group_id FROM groups WHERE run_id = 'R' AND purpose = 'train' AND step = 3"
-    connection = sqlite3.connect(store.path)
+    connection = sqlite3.connect(Path(store.where))
     ((_, _, _, detail),) = connection.execute(plan).fetchall()
     connection.close()
     assert "ix_groups_run_id_purpose_step (run_id=? AND purpose=? AND step=?)" in detail

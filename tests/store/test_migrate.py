@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
 
 from askesis.errors import StoreCorrupt, StoreError
-from askesis.store import Store, migrate
+from askesis.store import Group, Store, migrate
 from askesis.store.migrate import REVISIONS, prepare, upgrade
-from askesis.store.sqlite import connect, schema_digest, table_names, transaction
+from askesis.store.sqlite import SqliteDatabase, connect, schema_digest, table_names, transaction
 
 
 def change(path: Path, *statements: str) -> None:
@@ -32,18 +34,45 @@ def test_the_list_of_revisions_is_that_of_the_files() -> None:
 
 def test_a_new_file_is_prepared_in_one_transaction(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
-    connection = connect(path, mode="rwc", busy_timeout_s=1.0)
-    with pytest.raises(ZeroDivisionError), transaction(connection, writes=True):
+    database = SqliteDatabase(path, create=True, read_only=False, wait_s=1.0)
+
+    def fail(connection: Connection) -> None:
         upgrade(connection, REVISIONS[-1])
         assert "traces" in table_names(connection)
         raise ZeroDivisionError
-    with transaction(connection, writes=False):
-        assert table_names(connection) == set()
-    prepare(connection, path, writable=True)
-    prepare(connection, path, writable=False)
-    with transaction(connection, writes=False):
-        assert {"traces", "log", "alembic_version"} <= table_names(connection)
-    connection.close()
+
+    with pytest.raises(ZeroDivisionError):
+        database.migrate(fail)
+    assert database.do(table_names, writes=False) == set()
+    with pytest.raises(StoreError, match="there is no store here"):
+        prepare(database, create=False)
+    prepare(database, create=True)
+    prepare(database, create=False)
+    assert {"traces", "log", "ready", "alembic_version"} <= database.do(table_names, writes=False)
+    database.close()
+
+
+def test_an_older_store_is_brought_up_to_date_with_its_queue(store: Store, group: Callable[..., Group]) -> None:
+    for number in range(3):
+        store.append_group(group(number, members=1))
+    store.append_group(group(3, members=3))  # with a pending verdict
+    store.consume("R", ["R/train/000001/000"], step=0)
+    head = store.head()
+    store.close()
+    database = SqliteDatabase(Path(store.where), create=False, read_only=False, wait_s=1.0)
+
+    def downgrade(connection: Connection) -> None:
+        connection.exec_driver_sql("DROP INDEX ix_consumptions_run_id_step")
+        connection.exec_driver_sql("DROP TABLE ready")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+        connection.exec_driver_sql("UPDATE meta SET value = ?", (schema_digest(connection, "0001"),))
+
+    database.do(downgrade, writes=True)
+    database.close()
+    with pytest.raises(StoreError, match="older schema"):
+        Store.open(store.where, read_only=True)
+    with Store.open(store.where) as again:
+        assert again.head() == head and again.num_ready("R") == 2 and again.verify().ok
 
 
 def test_an_empty_file_is_no_store_for_a_reader(tmp_path: Path) -> None:

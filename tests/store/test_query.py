@@ -53,7 +53,7 @@ def test_all_else_is_refused(full: Path, sql: str) -> None:
 
 def test_a_question_beside_the_writer(store: Store) -> None:
     store.log_metrics("R", 1, {"loss": 0.5})
-    assert query(store.path, "SELECT value FROM metrics")[1] == [(0.5,)]
+    assert query(store.where, "SELECT value FROM metrics")[1] == [(0.5,)]
 
 
 def test_text_that_is_no_unicode_is_shown_escaped(full: Path) -> None:

@@ -37,9 +37,9 @@ def test_derived_columns(group: Callable[..., Group]) -> None:
 
 def test_each_token_is_stored_once(store: Store, group: Callable[..., Group]) -> None:
     store.append_group(group(4, members=19))  # 17 traces share a prompt of 20 tokens; each sampled 30 of its own
-    _, ((prompts,),) = query(store.path, "SELECT count(*) FROM blobs WHERE size_bytes = 80")
-    _, ((answers,),) = query(store.path, "SELECT count(DISTINCT tokens) FROM nodes WHERE num_tokens = 30")
-    _, ((rows,),) = query(store.path, "SELECT count(*) FROM nodes WHERE num_tokens = 20")
+    _, ((prompts,),) = query(store.where, "SELECT count(*) FROM blobs WHERE size_bytes = 80")
+    _, ((answers,),) = query(store.where, "SELECT count(DISTINCT tokens) FROM nodes WHERE num_tokens = 30")
+    _, ((rows,),) = query(store.where, "SELECT count(*) FROM nodes WHERE num_tokens = 20")
     assert (prompts, answers, rows) == (1, 17, 17)
 
 

@@ -23,7 +23,7 @@ Make = Callable[..., Group]
 def test_the_connection_has_our_settings(store: Store) -> None:
     names = ("journal_mode", "foreign_keys", "synchronous", "mmap_size", "trusted_schema", "busy_timeout")
     values = {}
-    connection = connect(store.path, mode="rw", busy_timeout_s=2.5)
+    connection = connect(Path(store.where), mode="rw", busy_timeout_s=2.5)
     for name in names:
         values[name] = connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0
     connection.close()
@@ -40,11 +40,11 @@ def test_the_connection_has_our_settings(store: Store) -> None:
 def test_a_second_writer_waits_and_is_then_refused(store: Store) -> None:
     started = time.monotonic()
     with pytest.raises(StoreBusy, match=r"not free after 0\.2 s") as error:
-        Store.open(store.path, busy_timeout_s=0.2)
+        Store.open(Path(store.where), busy_timeout_s=0.2)
     assert 0.15 < time.monotonic() - started < 5
-    assert error.value.where == str(store.path) and "read_only" in (error.value.next_step or "")
+    assert error.value.where == store.where and "read_only" in (error.value.next_step or "")
     store.close()
-    Store.open(store.path, busy_timeout_s=0.2).close()
+    Store.open(Path(store.where), busy_timeout_s=0.2).close()
 
 
 HOLD = """
@@ -58,7 +58,7 @@ connection.execute("ROLLBACK")
 
 
 def test_another_process_with_an_exclusive_lock(store: Store, group: Make, tmp_path: Path) -> None:
-    path = store.path
+    path = Path(store.where)
     store.close()
     with Store.open(path, busy_timeout_s=0.2) as store:
         holder = subprocess.Popen(
@@ -87,7 +87,7 @@ def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_what_was_stored(store: Store, group: Make) -> None:
     store.append_group(group(1))
     head = store.head()
-    driver = store._connection.connection.driver_connection
+    driver = store._database._connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     (pages,) = driver.execute("PRAGMA page_count").fetchone()
     driver.execute(f"PRAGMA max_page_count={pages + 2}").fetchall()
@@ -95,7 +95,7 @@ def test_a_full_disk_keeps_what_was_stored(store: Store, group: Make) -> None:
         for number in range(2, 200):
             head = store.head()
             store.append_group(group(number, members=16))
-    assert error.value.where == str(store.path) and str(store.path.parent) in (error.value.next_step or "")
+    assert error.value.where == store.where and str(Path(store.where).parent) in (error.value.next_step or "")
     assert store.head() == head and store.verify().ok
     driver.execute("PRAGMA max_page_count=1000000").fetchall()
     store.append_group(group(number, members=16))
@@ -119,7 +119,7 @@ def test_a_file_that_is_no_database_is_corrupt(tmp_path: Path) -> None:
 
 
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
-    connection = store._connection
+    connection = store._database._connection
     with pytest.raises(ZeroDivisionError), transaction(connection, writes=True):
         connection.exec_driver_sql("DELETE FROM runs")
         raise ZeroDivisionError
@@ -153,7 +153,7 @@ def test_files_that_cannot_be_written(store: Store, tmp_path: Path) -> None:
         store.write_head(tmp_path)
     assert error.value.where == str(tmp_path)
     with pytest.raises(StoreError, match="a file cannot be written"):
-        Store.open(store.path / "below" / "a.db")
+        Store.open(Path(store.where) / "below" / "a.db")
     assert isinstance(file_error(OSError(errno.ENOSPC, "full"), tmp_path), StoreFull)
 
 
@@ -161,7 +161,7 @@ def test_sync_flushes_and_returns_to_the_quick_setting(store: Store, group: Make
     store.append_group(group(1))
     head = store.head()
     store.sync()
-    driver = store._connection.connection.driver_connection
+    driver = store._database._connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     assert driver.execute("PRAGMA synchronous").fetchone() == (1,)
     assert store.head() == head

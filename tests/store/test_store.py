@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from askesis.store import Group, Head, RunRecord, Store
 from askesis.trace import Verdict, VerdictStatus, encode
 
 Make = Callable[..., Group]
+both = pytest.mark.parametrize("store", ("sqlite", "postgresql"), indirect=True)
+"""The same test in a file and on a server."""
 
 
 def assert_equal(a: Group | None, b: Group) -> None:
@@ -35,6 +38,7 @@ def assert_equal(a: Group | None, b: Group) -> None:
             assert getattr(x, name) == getattr(y, name)
 
 
+@both
 def test_a_group_comes_back_exactly(store: Store, group: Make) -> None:
     for new in (group(1), group(2, members=16), group(3, members=0)):
         store.append_group(new)
@@ -43,6 +47,7 @@ def test_a_group_comes_back_exactly(store: Store, group: Make) -> None:
     assert store.verify().ok
 
 
+@both
 def test_groups_are_chosen_by_run_purpose_and_step(store: Store, group: Make, run: RunRecord) -> None:
     store.add_run(RunRecord(run_id="S", recipe_hash="x", recipe={}, seed=1, versions={}))
     for new in (group(2), group(1), group(1, purpose="evaluation"), group(5, run_id="S")):
@@ -55,6 +60,7 @@ def test_groups_are_chosen_by_run_purpose_and_step(store: Store, group: Make, ru
     assert list(store.groups("nobody")) == []
 
 
+@both
 def test_groups_are_stored_together_or_not_at_all(store: Store, group: Make) -> None:
     store.add_run(RunRecord(run_id="S", recipe_hash="x", recipe={}, seed=1, versions={}))
     with pytest.raises(StoreError):
@@ -64,6 +70,7 @@ def test_groups_are_stored_together_or_not_at_all(store: Store, group: Make) -> 
     assert (store.steps("R", "train"), store.steps("R", "evaluation"), store.steps("S", "train")) == ([1, 3], [4], [2])
 
 
+@both
 def test_writing_while_listing(store: Store, group: Make) -> None:
     for number in range(3):
         store.append_group(group(number))
@@ -143,6 +150,7 @@ def test_runs_with_their_status_and_time(tmp_path: Path, run: RunRecord) -> None
         assert store.head() == head
 
 
+@both
 def test_metrics_keep_unknown_values_and_the_latest_write(store: Store) -> None:
     head = store.head()
     store.log_metrics("R", 2, {"loss": 0.5, "reward": float("nan"), "big": float("inf")})
@@ -157,15 +165,28 @@ def test_metrics_keep_unknown_values_and_the_latest_write(store: Store) -> None:
     assert store.metrics("nobody") == {} and store.head() == head and store.verify().ok
 
 
+@both
+def test_a_negative_zero_is_a_zero(store: Store, group: Make) -> None:
+    """SQLite keeps no sign of it in a column: a checksum over the sign would call the value damaged."""
+    first = group(1, members=1)
+    verdict = Verdict(status=VerdictStatus.OK, evaluator="e/1", rewards={"r": (-0.0, 1.0)})
+    member = replace(first.members[0], duration_s=-0.0, verdict=verdict)
+    store.append_group(replace(first, members=(member,)))
+    store.log_metrics("R", 1, {"loss": -0.0})
+    stored = store.group(first.group_id)
+    assert stored is not None and stored.members[0].duration_s == 0.0
+    assert store.metrics("R") == {"loss": [(1, 0.0)]} and store.verify().ok
+
+
 def test_a_reader_sees_what_is_stored_and_cannot_write(store: Store, group: Make) -> None:
-    with Store.open(store.path, read_only=True) as reader:
+    with Store.open(Path(store.where), read_only=True) as reader:
         store.append_group(group(1))
         assert_equal(reader.group(group(1).group_id), group(1))
         for write in (
             lambda: reader.append_group(group(2)),
             lambda: reader.log_metrics("R", 1, {"x": 1.0}),
             reader.sync,
-            lambda: reader.write_head(store.path.with_name("heads")),
+            lambda: reader.write_head(Path(store.where).with_name("heads")),
         ):
             with pytest.raises(StoreError, match="opened for reading") as error:
                 write()
@@ -173,6 +194,7 @@ def test_a_reader_sees_what_is_stored_and_cannot_write(store: Store, group: Make
         assert reader.head() == store.head()
 
 
+@both
 def test_write_head_appends_to_a_file_outside(store: Store, group: Make, tmp_path: Path) -> None:
     heads = tmp_path / "heads.jsonl"
     store.write_head(heads)
@@ -194,6 +216,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         Store.open(tmp_path)
 
 
+@both
 def test_a_closed_store_says_so(store: Store) -> None:
     store.close()
     store.close()
@@ -201,6 +224,7 @@ def test_a_closed_store_says_so(store: Store) -> None:
         store.head()
 
 
+@both
 def test_another_thread_is_refused(store: Store) -> None:
     errors: list[BaseException] = []
 

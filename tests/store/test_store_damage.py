@@ -37,7 +37,7 @@ def small(store: Store, group: Callable[..., Group], tmp_path: Path) -> Path:
     store.log_metrics("R", 1, {"loss": 1.0 / 3, "reward": None})
     store.write_head(tmp_path / "store.heads")
     store.close()
-    return store.path
+    return Path(store.where)
 
 
 def outcome(path: Path, expected: list[object]) -> str:
@@ -104,7 +104,7 @@ def test_a_flipped_byte_of_the_write_ahead_log_loses_no_commit_unseen(
         store.append_group(group(number))
     store.write_head(heads)
     expected = everything(store)
-    good = {suffix: store.path.with_name(store.path.name + suffix).read_bytes() for suffix in ("", "-wal")}
+    good = {suffix: Path(store.where + suffix).read_bytes() for suffix in ("", "-wal")}
     rng = random.Random(5)
     copy = tmp_path / "copy" / "store.db"
     copy.parent.mkdir()

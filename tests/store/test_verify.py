@@ -144,8 +144,8 @@ def test_an_older_copy_is_found_with_heads_and_only_then(
     store.append_group(group(1))
     store.write_head(heads)
     store.close()
-    shutil.copy(store.path, tmp_path / "old.db")
-    with Store.open(store.path) as newer:
+    shutil.copy(Path(store.where), tmp_path / "old.db")
+    with Store.open(Path(store.where)) as newer:
         newer.append_group(group(2))
         newer.write_head(heads)
     with Store.open(tmp_path / "old.db", read_only=True) as old:

@@ -40,6 +40,7 @@ SMALL = [
     "sampling.max_tokens=6",
     "evaluation.num_tasks=4",
     'environment.instruction=""',
+    "agent.format=none",
     "algorithm.options.kl_beta=0.0",
     "run.threads=1",
 ]

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from askesis.errors import RecipeError
-from askesis.policy.loading import Policy
+from askesis.policy.loading import Policy, load_policy
 from askesis.recipe import Recipe, load_recipe
-from askesis.training.pieces import make_algorithm, make_learner, set_threads, training_sampling
+from askesis.training.pieces import (
+    check_learner,
+    describe,
+    evolution_settings,
+    make_algorithm,
+    make_evolution,
+    make_learner,
+    set_threads,
+    training_sampling,
+)
 
 
 def recipe(*overrides: str) -> Recipe:
@@ -51,6 +62,50 @@ def test_the_learner_scores_under_the_sampling_distribution(tiny: Policy) -> Non
     assert learner.settings.temperature == 0.7 and learner.settings.truncated
     assert training_sampling(recipe("sampling.top_p=0.9")).truncates
     assert not make_learner(recipe(), tiny).settings.truncated
+
+
+EVOLUTION = "learner.kind=evolution"
+
+
+@pytest.mark.parametrize(
+    ("more", "sizes"),
+    [
+        (["learner.evolution.method=es"], (0, 50)),
+        (["learner.evolution.method=essam"], (25, 25)),
+        (["learner.evolution.method=essam_f"], (10, 40)),
+        (["learner.evolution.method=essam_f", "learner.evolution.first_population=4"], (4, 46)),
+    ],
+)
+def test_the_sessions_of_a_task_are_the_members_of_its_populations(more: list[str], sizes: tuple[int, int]) -> None:
+    settings = evolution_settings(recipe(EVOLUTION, "rollout.group_size=50", *more))
+    assert (settings.first_population, settings.population) == sizes
+    assert settings.evaluations == 50  # the budget is that of 50 answers to a task, whatever the method
+
+
+def test_the_step_is_half_of_the_noise_unless_told_otherwise() -> None:
+    assert evolution_settings(recipe(EVOLUTION, "learner.evolution.sigma=0.01")).alpha == 0.005
+    assert evolution_settings(recipe(EVOLUTION, "learner.evolution.alpha=0.0")).alpha == 0.0
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        (["learner.evolution.method=es", "learner.evolution.first_population=2"], "first_population"),
+        (["rollout.group_size=3"], "first_population"),
+        (["learner.evolution.first_population=16"], "rollout.group_size"),
+        (["rollout.group_size=6", "learner.evolution.antithetic=true"], "group_size"),
+    ],
+)
+def test_populations_that_do_not_work_are_refused_before_a_model_is_loaded(more: list[str], where: str) -> None:
+    with pytest.raises(RecipeError, match=where):
+        check_learner(recipe(EVOLUTION, *more))
+
+
+def test_evolution_may_train_all_of_a_model_in_half_precision(tiny_folder: Path) -> None:
+    chosen = recipe(EVOLUTION, "policy.dtype=bfloat16")
+    policy = load_policy(str(tiny_folder), dtype="bfloat16", device="cpu")
+    assert describe(make_evolution(chosen, policy, tiny_folder))["method"] == "essam"
+    assert describe(make_learner(recipe(), load_policy(str(tiny_folder), device="cpu")))
 
 
 def test_threads() -> None:

@@ -13,11 +13,12 @@ from askesis.engines import Request, Sampling
 from askesis.engines.embedded import EmbeddedEngine, sample_batch
 from askesis.errors import SelfCheckError
 from askesis.learners import GradientLearner, LearnerSettings, Sample
+from askesis.learners.evolution import EvolutionLearner, EvolutionSettings
 from askesis.policy.forest import Forest
 from askesis.policy.loading import Policy, load_policy
 from askesis.policy.tree_attention import TreeMask
 from askesis.trace import Call, StopReason, TraceBuilder
-from askesis.training.selfcheck import require, run_checks
+from askesis.training.selfcheck import require, run_checks, run_evolution_checks
 
 
 def sampled(policy: Policy) -> list[Sample]:
@@ -120,3 +121,33 @@ def test_truncated_sampling_is_not_compared(tiny: Policy) -> None:
         EmbeddedEngine(tiny), learner(tiny, temperature=0.5, truncated=True), sampled(tiny), max_drift=1e-3
     )
     assert all(r.passed for r in results) and any("not comparable" in r.detail for r in results)
+
+
+def evolution(policy: Policy, sigma: float = 1e-2) -> EvolutionLearner:
+    return EvolutionLearner(
+        policy,
+        EvolutionSettings(method="es", population=2, first_population=0, sigma=sigma, alpha=1e-3, rho=0.0),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_sound_evolution_passes_and_nothing_changes(dtype: str, tiny_folder: object) -> None:
+    policy = load_policy(str(tiny_folder), dtype=dtype, device="cpu")
+    engine, agent = EmbeddedEngine(policy), evolution(policy)
+    before = engine.weights_hash()
+    assert [r.passed for r in run_evolution_checks(engine, agent)] == [True] * 3
+    assert engine.weights_hash() == before
+
+
+def test_noise_that_the_weights_cannot_hold_is_found(tiny_folder: object) -> None:
+    policy = load_policy(str(tiny_folder), dtype="bfloat16", device="cpu")
+    failed = [r.name for r in run_evolution_checks(EmbeddedEngine(policy), evolution(policy, 1e-6)) if not r.passed]
+    assert failed == ["the weights can hold the noise"]
+
+
+def test_a_centre_that_was_tampered_with_is_found(tiny: Policy) -> None:
+    agent = evolution(tiny)
+    block = next(agent._centre.blocks())
+    agent._centre.write(block, block.weights + 1.0)
+    failed = [r.name for r in run_evolution_checks(EmbeddedEngine(tiny), agent) if not r.passed]
+    assert "a member's noise leaves no trace" in failed

@@ -5,15 +5,16 @@ Aggregation is a weight per token, computed once over the whole batch:
     loss = sum over b, t of weight_BT * per_token_BT
 
 so a micro-batch adds its own tokens, and any cut of the batch gives the same loss and the same gradient. A *sequence*
-may span several rows (turns or tree branches of one trajectory); which rows form it is said by ``sequence_B``. A packed
-layout of N tokens is the case B = N, T = 1.
+may span several rows (contexts or tree branches of one trajectory); which rows form it is said by ``sequence_B``. A
+packed layout of N tokens is the case B = N, T = 1, in which ``row_B`` says which tokens form a row.
 
     token_mean               mask / number of sampled tokens
+    row_mean                 mask / (sampled tokens of the row * number of rows)
     seq_mean_token_mean      mask / (sampled tokens of the sequence * number of sequences)
     seq_mean_token_sum       mask / number of sequences
     seq_mean_token_sum_norm  mask / (norm_length * number of sequences)
 
-Sequences without a sampled token are not counted, so padding rows change nothing.
+Sequences and rows without a sampled token are not counted, so padding rows change nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Aggregation(StrEnum):
 
     TOKEN_MEAN = "token_mean"
     """Every token weighs the same; long sequences weigh more (DAPO)."""
+    ROW_MEAN = "row_mean"
+    """Every context of a trajectory weighs the same; trajectories of many turns weigh more."""
     SEQ_MEAN_TOKEN_MEAN = "seq_mean_token_mean"
     """Every sequence weighs the same (GRPO)."""
     SEQ_MEAN_TOKEN_SUM = "seq_mean_token_sum"
@@ -58,17 +61,28 @@ class Denominators:
 
     num_tokens: int
     num_sequences: int
+    num_rows: int
 
     def __add__(self, other: Denominators) -> Denominators:
         return Denominators(
-            num_tokens=self.num_tokens + other.num_tokens, num_sequences=self.num_sequences + other.num_sequences
+            num_tokens=self.num_tokens + other.num_tokens,
+            num_sequences=self.num_sequences + other.num_sequences,
+            num_rows=self.num_rows + other.num_rows,
         )
 
 
-def denominators(mask_BT: Tensor, sequence_B: Tensor) -> Denominators:
-    """Counts over a batch: sampled tokens, and sequences with at least one of them."""
+def denominators(mask_BT: Tensor, sequence_B: Tensor, *, row_B: Tensor | None = None) -> Denominators:
+    """Counts over a batch: sampled tokens, and sequences and rows with at least one of them.
+
+    ``row_B``: [B] int64 ids of rows; by default each row of the table is one.
+    """
     tokens_S, _ = _tokens_of_sequences(mask_BT, sequence_B)
-    return Denominators(num_tokens=int(tokens_S.sum()), num_sequences=int((tokens_S > 0).sum()))
+    tokens_R, _ = _tokens_of_sequences(mask_BT, _rows(mask_BT, row_B))
+    return Denominators(
+        num_tokens=int(tokens_S.sum()),
+        num_sequences=int((tokens_S > 0).sum()),
+        num_rows=int((tokens_R > 0).sum()),
+    )
 
 
 def token_weights(
@@ -78,6 +92,7 @@ def token_weights(
     *,
     denominators: Denominators,
     norm_length: int | None = None,
+    row_B: Tensor | None = None,
 ) -> Tensor:
     """The weight of each token in the loss of the whole batch.
 
@@ -87,6 +102,7 @@ def token_weights(
         kind: how to aggregate.
         denominators: counts of the whole batch, over all ranks.
         norm_length: tokens, for ``seq_mean_token_sum_norm`` only.
+        row_B: [B] int64 ids, for ``row_mean`` only; by default each row of the table is one.
 
     Returns:
         [B, T] float32, 0 where the mask is False. All zero for a batch without a sampled token.
@@ -100,6 +116,9 @@ def token_weights(
     match kind:
         case Aggregation.TOKEN_MEAN:
             return weight_BT / max(denominators.num_tokens, 1)
+        case Aggregation.ROW_MEAN:
+            tokens_R, to_row_B = _tokens_of_sequences(mask_BT, _rows(mask_BT, row_B))
+            return weight_BT / (tokens_R.clamp(min=1)[to_row_B].unsqueeze(1) * max(denominators.num_rows, 1))
         case Aggregation.SEQ_MEAN_TOKEN_MEAN:
             tokens_B1 = tokens_S.clamp(min=1)[row_to_sequence_B].unsqueeze(1)
             return weight_BT / (tokens_B1 * num_sequences)
@@ -111,6 +130,10 @@ def token_weights(
                     "seq_mean_token_sum_norm needs a norm_length", next_step="give the generation limit in tokens"
                 )
             return weight_BT / (norm_length * num_sequences)
+
+
+def _rows(mask_BT: Tensor, row_B: Tensor | None) -> Tensor:
+    return torch.arange(len(mask_BT), device=mask_BT.device) if row_B is None else row_B
 
 
 def _tokens_of_sequences(mask_BT: Tensor, sequence_B: Tensor) -> tuple[Tensor, Tensor]:

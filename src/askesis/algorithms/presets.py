@@ -225,6 +225,20 @@ PRESETS: tuple[Preset, ...] = (
         source="Zhao et al. 2026, arXiv 2605.00425",
     ),
     Preset(
+        name="memsearcher",
+        estimator="grpo",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params={
+            "dual_clip": 3.0,
+            "kl_beta": 0.001,
+            "kl_estimator": KLEstimator.K3,
+            "kl_placement": KLPlacement.LOSS,
+        },
+        summary="GRPO over trajectories of several contexts: each context gets its trajectory's advantage",
+        source="Yuan et al. 2025, arXiv 2511.02805; without its entropy bonus of 0.001",
+    ),
+    Preset(
         name="dgpo_hellinger",
         estimator="grpo",
         credit="dgpo_hellinger",

@@ -1,5 +1,21 @@
 """One file per paper that sets its method against baselines, and the harness that runs and judges them."""
 
-from askesis.claims.study import Arm, Direction, Metric, Part, Plan, Role, Scale, Setting, Study
+from askesis.claims.claim import Arm, Claim, CurveLabel, Direction, Metric, Part, Plan, Role, Scale, Setting, Trial
+from askesis.claims.experiment import Experiment
+from askesis.claims.study import Study
 
-__all__ = ["Arm", "Direction", "Metric", "Part", "Plan", "Role", "Scale", "Setting", "Study"]
+__all__ = [
+    "Arm",
+    "Claim",
+    "CurveLabel",
+    "Direction",
+    "Experiment",
+    "Metric",
+    "Part",
+    "Plan",
+    "Role",
+    "Scale",
+    "Setting",
+    "Study",
+    "Trial",
+]

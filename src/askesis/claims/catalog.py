@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from askesis.claims.study import Study
+from askesis.claims.claim import Claim
 from askesis.errors import RecipeError, did_you_mean
 
 __all__ = ["CLAIMS", "find_study"]
 
-CLAIMS = ("a-nsr", "aem", "dgpo", "vespo")
-"""Each is the module of that name, with underscores, and holds a ``STUDY``."""
+CLAIMS = ("a-nsr", "aem", "dgpo", "essam", "art-diffusion", "vespo", "realign")
+"""Each is the module of that name, with underscores, and holds a ``STUDY``: a Study or an Experiment."""
 
 
-def find_study(name: str) -> Study:
-    """The study called ``name``. RecipeError, with a close match, when there is none."""
+def find_study(name: str) -> Claim:
+    """The study or experiment called ``name``. RecipeError, with a close match, when there is none."""
     if name not in CLAIMS:
         raise RecipeError(
             f"there is no claim called {name!r}",
@@ -23,5 +23,5 @@ def find_study(name: str) -> Study:
             expected=", ".join(CLAIMS),
             next_step=did_you_mean(name, CLAIMS) or "`askesis claim` lists them",
         )
-    study: Study = import_module(f"askesis.claims.{name.replace('-', '_')}").STUDY
+    study: Claim = import_module(f"askesis.claims.{name.replace('-', '_')}").STUDY
     return study

@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from askesis.claims.claim import Claim, Plan
 from askesis.claims.drawing import draw
 from askesis.claims.judging import ClaimResult, judge
-from askesis.claims.reading import FinishedRun
 from askesis.claims.records import store_result, to_record
-from askesis.claims.running import FailedRun, make_runs
-from askesis.claims.study import Plan, Study
+from askesis.claims.running import FailedRun, Finished, make_runs
 from askesis.errors import RecipeError
 from askesis.training.preflight import versions
 from askesis.training.rundir import write_json
@@ -23,31 +22,31 @@ MIN_SEEDS = 3
 """Fewer say nothing about another seed."""
 
 
-def claim_folder(study: Study, scale: str) -> Path:
-    """``runs/claims/NAME-SCALE``: its runs, ``store.db``, ``result.json`` and ``result.svg``."""
+def claim_folder(study: Claim, scale: str) -> Path:
+    """``runs/claims/NAME-SCALE``: its trials, ``store.db``, ``result.json`` and ``result.svg``."""
     return Path("runs") / "claims" / f"{study.name}-{scale}"
 
 
 def check(
-    study: Study,
+    study: Claim,
     scale_name: str,
     *,
     seeds: int | None = None,
     folder: Path | None = None,
-    notify: Callable[[Plan, FinishedRun | FailedRun], None] = lambda plan, outcome: None,
+    notify: Callable[[Plan, Finished | FailedRun], None] = lambda plan, outcome: None,
 ) -> ClaimResult:
-    """Make the runs of a study that are missing, judge them all, and write the outcome into the claim's folder.
+    """Make the trials of a claim that are missing, judge them all, and write the outcome into the claim's folder.
 
     Args:
         study: the claim.
         scale_name: one of its scales.
         seeds: how many, from 0; None is the scale's own number.
         folder: where everything goes; :func:`claim_folder` by default.
-        notify: told of each run when it has ended.
+        notify: told of each trial when it has ended.
 
     Raises:
         RecipeError: too few seeds to judge, unequal budgets, no such scale.
-        AskesisError: a run failed.
+        AskesisError: a trial failed.
     """
     scale = study.scale(scale_name)
     num_seeds = scale.seeds if seeds is None else seeds
@@ -63,7 +62,7 @@ def check(
     place.mkdir(parents=True, exist_ok=True)
     watch = _Watch(place / "clock.json")
 
-    def told(plan: Plan, outcome: FinishedRun | FailedRun) -> None:
+    def told(plan: Plan, outcome: Finished | FailedRun) -> None:
         watch.save()
         notify(plan, outcome)
 

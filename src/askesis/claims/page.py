@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from askesis.claims.catalog import CLAIMS
+from askesis.claims.claim import number
 from askesis.claims.drawing import draw
 from askesis.claims.records import FORMAT_VERSION
 from askesis.errors import AskesisError
@@ -62,10 +63,10 @@ def _load(path: Path) -> dict[str, Any]:
 
 _INTRODUCTION = """# Claims
 
-Each paper's method against baselines, on the built-in policy, under one budget: the same tasks, steps, groups and token
-limits for every arm, so that arms are compared in pairs. Intervals are 95 % bootstrap intervals over seeds and held-out
-tasks. A claim holds only if every part of it does; one that fails stays here. A result on a small model says nothing
-about a large one.
+Each paper's method against baselines under one budget: the same tasks, random streams and limits for every arm, so that
+arms are compared in pairs. Language models are the built-in policy. Intervals are 95 % bootstrap intervals over seeds
+and held-out items. A claim holds only if every part of it does; one that fails stays here. A result on a small model
+says nothing about a large one.
 
 `askesis claim` lists the claims, `askesis claim NAME` checks one: exit code 0 when it holds, 1 when it does not.
 """
@@ -81,7 +82,8 @@ def _head(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for record in records:
         name, first = record["claim"], record["parts"][0]
         verdict = "holds" if record["holds"] else "**fails**"
-        shown = f"{verdict}: {_signed(first['effect'])} over {first['rival']}"
+        effect = _signed(first["effect"], _unit(record, first["metric"]))
+        shown = f"{verdict}: {effect} over {first['rival']}"
         size = f"{record['scale']}, {record['seeds']} seeds, {_minutes(record)}"
         cells = (f"[{name}](#{name})", record["statement"], record["measured"], _arms(record), shown, size)
         yield f"| {' | '.join(cells)} |"
@@ -92,7 +94,8 @@ def _arms(record: Mapping[str, Any]) -> str:
     """What every arm reached in the headline's metric and setting, for one cell of a table."""
     first = record["parts"][0]
     cells = [arm for arm in record["arms"] if arm["setting"] == first["setting"]]
-    lines = [f"{arm['arm']} {_plain(arm['metrics'][first['metric']])}" for arm in cells]
+    unit = _unit(record, first["metric"])
+    lines = [f"{arm['arm']} {_plain(arm['metrics'][first['metric']], unit)}" for arm in cells]
     return "<br>".join([f"{first['metric']}, {first['setting']}:", *lines])
 
 
@@ -108,25 +111,23 @@ def _section(record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"**Verdict: {'holds' if record['holds'] else 'fails'}.** {record['reason']}"
     yield ""
-    yield f"![Learning curves and results of {name}](claims/{name}.svg)"
+    yield f"![Results of {name}](claims/{name}.svg)"
     yield ""
     yield "| part | setting | metric | against | effect | must lie | holds |"
     yield "|---|---|---|---|---|---|---|"
     for part in record["parts"]:
         keys = (part[key] for key in ("statement", "setting", "metric", "rival"))
-        cells = (*keys, _signed(part["effect"]), part["required"], "yes" if part["holds"] else "no")
+        effect = _signed(part["effect"], _unit(record, part["metric"]))
+        cells = (*keys, effect, part["required"], "yes" if part["holds"] else "no")
         yield f"| {' | '.join(cells)} |"
     yield ""
-    metrics = list(record["metrics"])
-    yield f"| setting | arm | role | {' | '.join(metrics)} | tokens trained on |"
-    yield f"|---|---|---|{'---|' * len(metrics)}---|"
-    for arm in record["arms"]:
-        shown = " | ".join(_plain(arm["metrics"][metric]) for metric in metrics)
-        yield f"| {arm['setting']} | {arm['arm']} | {arm['role']} | {shown} | {arm['num_trained']:,} |"
+    yield from _table(record)
     yield ""
-    for metric, note in record["metrics"].items():
-        if note:
-            yield f"- {metric}: {note}"
+    for said in record["metrics"]:
+        notes = [said["note"]] if said["note"] else []
+        notes += ["lower is better"] if said["lower_is_better"] else []
+        if notes:
+            yield f"- {said['name']}: {'; '.join(notes)}"
     for arm_name, note in {arm["arm"]: arm["note"] for arm in record["arms"] if arm["note"]}.items():
         yield f"- {arm_name}: {note}"
     yield ""
@@ -134,14 +135,36 @@ def _section(record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _plain(value: Mapping[str, Any]) -> str:
-    low, high = value["ci"]
-    return f"{100 * value['mean']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+def _table(record: Mapping[str, Any]) -> Iterator[str]:
+    """What every arm reached, in every setting and metric."""
+    cost = [record["cost_name"]] if record["cost_name"] else []
+    metrics = record["metrics"]
+    titles = [f"{said['name']}, {said['unit']}" if said["unit"] else said["name"] for said in metrics]
+    columns = ["setting", "arm", "role", *titles, *cost]
+    yield f"| {' | '.join(columns)} |"
+    yield "|" + "---|" * len(columns)
+    for arm in record["arms"]:
+        shown = [_plain(arm["metrics"][said["name"]], said["unit"]) for said in metrics]
+        cells = [arm["setting"], arm["arm"], arm["role"], *shown, *([_amount(arm["cost"])] if cost else [])]
+        yield f"| {' | '.join(cells)} |"
 
 
-def _signed(value: Mapping[str, Any]) -> str:
-    low, high = value["ci"]
-    return f"{100 * value['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _unit(record: Mapping[str, Any], metric: str) -> str:
+    unit: str = next(said["unit"] for said in record["metrics"] if said["name"] == metric)
+    return unit
+
+
+def _plain(value: Mapping[str, Any], unit: str, sign: str = "") -> str:
+    mean, low, high = (number(one, unit, sign=sign) for one in (value["mean"], *value["ci"]))
+    return f"{mean} [{low}, {high}]"
+
+
+def _signed(value: Mapping[str, Any], unit: str) -> str:
+    return _plain(value, unit, "+")
 
 
 def _minutes(record: Mapping[str, Any]) -> str:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from askesis.claims.claim import Claim
 from askesis.claims.judging import ArmResult, ClaimResult, PartResult
 from askesis.claims.statistics import Estimate
-from askesis.claims.study import Study
 from askesis.store import RunRecord, Store
 from askesis.trace.types import canonical_json
 
 __all__ = ["FORMAT_VERSION", "closing_line", "store_result", "study_record", "to_record"]
 
-FORMAT_VERSION = 1
-_DIGITS = 5
+FORMAT_VERSION = 3
 
 
 def closing_line(result: ClaimResult) -> dict[str, Any]:
     """What ``askesis claim --json`` ends with: the headline's effect, and what every arm reached."""
     headline = result.parts[0].effect
-    method = result.study.method.name
+    method = result.claim.method.name
 
     def reached(name: str) -> dict[str, Any]:
         cells = [arm for arm in result.arms if arm.arm == name]
@@ -30,12 +30,12 @@ def closing_line(result: ClaimResult) -> dict[str, Any]:
         return {"role": cells[0].role.value, "settings": shown}
 
     return {
-        "claim": result.study.name,
+        "claim": result.claim.name,
         "holds": result.holds,
         "scale": result.scale,
         "seeds": result.seeds,
         "method": {"name": method, **reached(method)},
-        "baselines": {arm.name: reached(arm.name) for arm in result.study.arms if arm.name != method},
+        "baselines": {arm.name: reached(arm.name) for arm in result.claim.arms if arm.name != method},
         "effect": _round(headline.mean),
         "ci": _interval(headline),
         "wall_s": round(result.wall_s, 1),
@@ -46,31 +46,36 @@ def to_record(result: ClaimResult, versions: Mapping[str, str]) -> dict[str, Any
     """The whole outcome, JSON-ready: all that a page or a picture shows."""
     return {
         "format_version": FORMAT_VERSION,
-        "claim": result.study.name,
-        **study_record(result.study),
+        "claim": result.claim.name,
+        **study_record(result.claim),
         "scale": result.scale,
-        "overrides": dict(result.study.scale(result.scale).overrides),
+        "overrides": dict(result.claim.scale(result.scale).overrides),
         "seeds": result.seeds,
         "holds": result.holds,
         "reason": result.reason,
-        "parts": [_part(part) for part in result.parts],
+        "parts": [_part(result.claim, part) for part in result.parts],
         "arms": [_arm(arm) for arm in result.arms],
         "wall_s": round(result.wall_s, 1),
         "versions": dict(versions),
     }
 
 
-def study_record(study: Study) -> dict[str, Any]:
-    """What a study says of itself, JSON-ready."""
+def study_record(study: Claim) -> dict[str, Any]:
+    """What a study or an experiment says of itself, JSON-ready."""
     return {
         "title": study.title,
         "paper": study.paper,
         "statement": study.statement,
         "measured": study.measured,
-        "recipe": dict(study.recipe),
+        "recipe": dict(study.constants),
         "method": study.method.name,
         "primary": study.metrics[0].name,
-        "metrics": {metric.name: metric.note for metric in study.metrics},
+        "metrics": [  # a list: files sort the keys of objects
+            {"name": m.name, "note": m.note, "unit": m.unit, "lower_is_better": m.lower_is_better}
+            for m in study.metrics
+        ],
+        "cost_name": study.cost_name,
+        "curve": None if study.curve is None else asdict(study.curve),
         "settings": {setting.name: dict(setting.overrides) for setting in study.settings},
         "algorithms": {arm.name: dict(arm.overrides) for arm in study.arms},
     }
@@ -82,9 +87,9 @@ def store_result(result: ClaimResult, path: Path, versions: Mapping[str, str]) -
     Each seed is a step of the metrics ``SETTING/ARM/METRIC``; at step 0 are ``effect``, ``ci_low``, ``ci_high`` of the
     headline and ``holds``.
     """
-    study = {**study_record(result.study), "scale": result.scale, "seeds": result.seeds}
+    study = {**study_record(result.claim), "scale": result.scale, "seeds": result.seeds}
     digest = hashlib.sha256(canonical_json(study)).hexdigest()
-    name = f"claim-{result.study.name}-{result.scale}-{digest[:10]}"
+    name = f"claim-{result.claim.name}-{result.scale}-{digest[:10]}"
     with Store.open(path) as store:
         store.add_run(RunRecord(run_id=name, recipe_hash=digest, recipe=study, seed=0, versions=versions))
         for seed in range(result.seeds):
@@ -111,7 +116,7 @@ def _arm(arm: ArmResult) -> dict[str, Any]:
         "note": arm.note,
         "metrics": {name: _estimate(value) for name, value in arm.metrics.items()},
         "lead": None if arm.lead is None else {name: _estimate(value) for name, value in arm.lead.items()},
-        "num_trained": round(arm.num_trained),
+        "cost": _round(arm.cost),
         "curve": {
             "steps": list(arm.curve.steps),
             **{
@@ -122,13 +127,13 @@ def _arm(arm: ArmResult) -> dict[str, Any]:
     }
 
 
-def _part(result: PartResult) -> dict[str, Any]:
+def _part(claim: Claim, result: PartResult) -> dict[str, Any]:
     part = result.part
     return {
         "statement": part.statement,
         "metric": part.metric,
         "setting": part.setting,
-        "required": part.required,
+        "required": part.required(claim.metric(part.metric)),
         "rival": result.rival,
         "effect": _estimate(result.effect),
         "holds": result.holds,
@@ -144,4 +149,4 @@ def _interval(value: Estimate) -> list[float]:
 
 
 def _round(value: float) -> float:
-    return round(value, _DIGITS)
+    return float(f"{value:.6g}")

@@ -1,45 +1,52 @@
-"""Making the runs of a claim: two side by side, each finished run once, and no failure out of sight."""
+"""Making the trials of a claim: two side by side, each finished one once, and no failure out of sight."""
 
 from __future__ import annotations
 
 import io
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from askesis.claims.claim import Plan
+from askesis.claims.experiment import FinishedTrial, make_trial
 from askesis.claims.reading import FinishedRun, read_run
-from askesis.claims.study import Plan
 from askesis.clock import SystemClock
 from askesis.errors import AskesisError
 from askesis.recipe import load_recipe
 
-__all__ = ["FailedRun", "make_run", "make_runs"]
+__all__ = ["FailedRun", "Finished", "end_with_parent", "make_run", "make_runs"]
+
+Finished = FinishedRun | FinishedTrial
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedRun:
-    """A run that raised. ``cause`` is the error's type and text."""
+    """A trial that raised. ``cause`` is the error's type and text."""
 
     plan: Plan
     cause: str
 
 
 def make_runs(
-    plans: Sequence[Plan], *, workers: int, notify: Callable[[Plan, FinishedRun | FailedRun], None]
-) -> list[FinishedRun]:
-    """Train what is not trained yet, and read every run.
+    plans: Sequence[Plan], *, workers: int, notify: Callable[[Plan, Finished | FailedRun], None]
+) -> list[Finished]:
+    """Make what is not made yet, and read every trial.
 
     Args:
-        plans: the runs.
-        workers: processes side by side; 0 trains in this one.
-        notify: told of each run when it has ended.
+        plans: the trials.
+        workers: processes side by side; 0 makes them in this one.
+        notify: told of each trial when it (side by side: its batch) has ended.
 
     Raises:
-        AskesisError: at least one run failed; the others are kept, and the same call makes only what is missing.
+        AskesisError: at least one failed; the others are kept, and the same call makes only what is missing.
     """
-    finished: list[FinishedRun] = []
+    finished: list[Finished] = []
     failed: list[FailedRun] = []
     for plan, outcome in _in_this_process(plans) if workers == 0 else _side_by_side(plans, workers):
         if isinstance(outcome, FailedRun):
@@ -56,39 +63,81 @@ def make_runs(
     return finished
 
 
-def make_run(plan: Plan) -> FinishedRun | FailedRun:
-    """Train one run, unless it is finished, and read it. Whatever it raises becomes a FailedRun."""
+def make_run(plan: Plan) -> Finished | FailedRun:
+    """Make one trial, unless it is finished, and read it. Whatever it raises becomes a FailedRun."""
+    try:
+        return _train(plan) if plan.task is None else make_trial(plan)
+    except Exception as error:
+        return FailedRun(plan=plan, cause=f"{type(error).__name__}: {error}")
+
+
+def _train(plan: Plan) -> FinishedRun:
     # Training loads torch; a process that only hands out work needs none.
     from askesis.training.loop import train
     from askesis.training.preflight import prepare
     from askesis.training.progress import PlainProgress
 
-    try:
-        resolved = replace(load_recipe(None, plan.overrides), name=f"{plan.arm}-{plan.seed}")
-        prepared = prepare(resolved)
-        if prepared.run.state().get("status") != "finished":
-            train(resolved, prepared.run, prepared.world, PlainProgress(io.StringIO(), clock=SystemClock()))
-        return read_run(plan.path, setting=plan.setting, arm=plan.arm, seed=plan.seed)
-    except Exception as error:
-        return FailedRun(plan=plan, cause=f"{type(error).__name__}: {error}")
+    resolved = replace(load_recipe(None, plan.overrides), name=f"{plan.arm}-{plan.seed}")
+    prepared = prepare(resolved)
+    if prepared.run.state().get("status") != "finished":
+        train(resolved, prepared.run, prepared.world, PlainProgress(io.StringIO(), clock=SystemClock()))
+    return read_run(plan.path, setting=plan.setting, arm=plan.arm, seed=plan.seed)
 
 
-def _in_this_process(plans: Sequence[Plan]) -> Iterator[tuple[Plan, FinishedRun | FailedRun]]:
+def _make_batch(plans: Sequence[Plan]) -> list[Finished | FailedRun]:
+    return [make_run(plan) for plan in plans]
+
+
+def _in_this_process(plans: Sequence[Plan]) -> Iterator[tuple[Plan, Finished | FailedRun]]:
     return ((plan, make_run(plan)) for plan in plans)
 
 
-def _side_by_side(plans: Sequence[Plan], workers: int) -> Iterator[tuple[Plan, FinishedRun | FailedRun]]:
+def _side_by_side(plans: Sequence[Plan], workers: int) -> Iterator[tuple[Plan, Finished | FailedRun]]:
+    batches: dict[str, list[Plan]] = {}
+    for plan in plans:
+        batches.setdefault(plan.batch or str(plan.path), []).append(plan)
     # Spawned, not forked: a fork of a process in which torch has threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures: dict[Future[FinishedRun | FailedRun], Plan] = {pool.submit(make_run, plan): plan for plan in plans}
+    context = multiprocessing.get_context("spawn")
+    with _one_thread(), ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+        futures: dict[Future[list[Finished | FailedRun]], list[Plan]] = {
+            pool.submit(_make_batch, batch): batch for batch in batches.values()
+        }
         try:
             for future in as_completed(futures):
-                plan = futures[future]
+                batch = futures[future]
+                outcomes: list[Finished | FailedRun]
                 try:
-                    outcome = future.result()
+                    outcomes = future.result()
                 except BrokenProcessPool as error:
-                    outcome = FailedRun(plan=plan, cause=f"its process ended: {error}")
-                yield plan, outcome
+                    outcomes = [FailedRun(plan=plan, cause=f"its process ended: {error}") for plan in batch]
+                yield from zip(batch, outcomes, strict=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)  # the runs in progress end at their next interrupt or their end
             raise
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it has gone, however it went: no run goes on unseen."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes that start inside have one thread for their tensors, as many as make two of them fit two cores."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -61,9 +61,10 @@ def estimate(values: Sequence[Sequence[float]], *, seed: int = 0) -> Estimate:
     for number, tasks in enumerate(values):
         places = drawn == number
         size = len(tasks)
-        # How often each task is drawn; a mean of these is a resampled mean.
-        times = rng.multinomial(size, np.full(size, 1 / size), size=int(places.sum()))
-        resampled[places] = times @ np.asarray(tasks, dtype=np.float64) / size
+        # How often each value is drawn; thousands of tasks often have only a few values among them.
+        known, counts = np.unique(np.asarray(tasks, dtype=np.float64), return_counts=True)
+        times = rng.multinomial(size, counts / size, size=int(places.sum()))
+        resampled[places] = times @ known / size
     low, high = np.quantile(resampled.mean(axis=1), (0.025, 0.975))
     means = tuple(float(np.mean(tasks)) for tasks in values)
     return Estimate(float(np.mean(means)), float(low), float(high), means)

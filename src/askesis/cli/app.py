@@ -23,6 +23,16 @@ app = typer.Typer(
 )
 store_app = typer.Typer(name="store", help="Look into a run's store, check it, take data out.", no_args_is_help=True)
 app.add_typer(store_app)
+align_app = typer.Typer(
+    name="align", help="Move text embeddings to where image embeddings are (ReAlign).", no_args_is_help=True
+)
+app.add_typer(align_app)
+schedule_app = typer.Typer(
+    name="schedule",
+    help="Learn and compare the noise levels at which a diffusion model is sampled (ART).",
+    no_args_is_help=True,
+)
+app.add_typer(schedule_app)
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe (TOML).", show_default=False)]
 Overrides = Annotated[
@@ -105,6 +115,27 @@ def chat(
 
 
 @app.command()
+def serve(
+    policy: Annotated[str, typer.Argument(help="nano, a model folder or name, or a run.")] = "nano",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; anything but loopback needs a token.")] = "127.0.0.1",
+    token: Annotated[
+        str | None, typer.Option(envvar="ASKESIS_TOKEN", help="Secret of the clients; made up when one is needed.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model; the policy's own by default.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer of a client that sets no limit.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Root of the random streams.")] = 0,
+    json: Json = False,
+) -> None:
+    """Serve a policy to OpenAI's clients over HTTP."""
+    from askesis.cli.commands import serve as command
+
+    command.run(
+        policy, host=host, port=port, token=token, name=name, max_tokens=max_tokens, seed=seed, json_output=json
+    )
+
+
+@app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(help="Where the runs lie.")] = Path("runs"),
     json: Json = False,
@@ -182,11 +213,31 @@ def claim(
 
 
 @store_app.command()
-def verify(run: RunName, json: Json = False) -> int:
+def verify(
+    run: RunName,
+    heads: Annotated[
+        Path | None, typer.Option(help="The heads kept outside, for a store that is no run's.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> int:
     """Check every record against the Merkle log and the heads kept outside the database."""
     from askesis.cli.commands import store as command
 
-    return command.verify(run, json_output=json)
+    return command.verify(run, json_output=json, heads=heads)
+
+
+@store_app.command()
+def copy(
+    source: RunName,
+    target: Annotated[
+        str, typer.Argument(help="A new file, or postgresql+psycopg://user@host/database.", show_default=False)
+    ],
+    json: Json = False,
+) -> None:
+    """Copy a store to a file or a PostgreSQL database: every value, and so the same head."""
+    from askesis.cli.commands import store as command
+
+    command.copy(source, target, json_output=json)
 
 
 @store_app.command()
@@ -206,9 +257,138 @@ def query(
 def export(
     run: RunName,
     out: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file.", show_default=False)],
+    run_id: Annotated[
+        str | None, typer.Option(help="Which run, in a store that holds several.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a run's traces: OpenAI messages with exact token ids."""
     from askesis.cli.commands import store as command
 
-    command.export(run, out, json_output=json)
+    command.export(run, out, json_output=json, run_id=run_id)
+
+
+ImagesFile = Annotated[
+    Path, typer.Argument(help="Image embeddings [n, d]: .npy, .safetensors or .parquet.", show_default=False)
+]
+TextsFile = Annotated[Path, typer.Argument(help="Text embeddings of the same encoder.", show_default=False)]
+
+
+@align_app.command()
+def fit(
+    images: ImagesFile,
+    texts: TextsFile,
+    out: Annotated[Path, typer.Option(help="The transform.")] = Path("runs/align/transform.safetensors"),
+    method: Annotated[
+        str,
+        typer.Option(help="realign, anchor_trace, mean_shift, c3, whiten, whiten_centroid, blockwise or none."),
+    ] = "realign",
+    encoder: Annotated[str, typer.Option(help="What made the embeddings; kept in the file.")] = "",
+    sigma: Annotated[float, typer.Option(help="Noise of c3.")] = 0.1265,
+    json: Json = False,
+) -> None:
+    """Fit a transform on images and texts; rows need not belong together."""
+    from askesis.cli.commands import align as command
+
+    command.fit(images, texts, out, method=method, encoder=encoder, sigma=sigma, json_output=json)
+
+
+@align_app.command()
+def apply(
+    transform: Annotated[Path, typer.Argument(help="A file of `askesis align fit`.", show_default=False)],
+    texts: TextsFile,
+    out: Annotated[Path, typer.Argument(help="Where the moved texts go.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Move text embeddings, block by block."""
+    from askesis.cli.commands import align as command
+
+    command.apply(transform, texts, out, json_output=json)
+
+
+@align_app.command("report")
+def gap_report(
+    images: ImagesFile,
+    texts: TextsFile,
+    transform: Annotated[Path | None, typer.Option(help="Also show the texts after it.")] = None,
+    out: Annotated[Path, typer.Option(help="HTML file; the picture lies beside it.")] = Path("runs/align/report.html"),
+    limit: Annotated[int, typer.Option(help="Rows that are used of each.", min=50)] = 5000,
+    json: Json = False,
+) -> None:
+    """Measure the gap between images and texts, and draw it."""
+    from askesis.cli.commands import align as command
+
+    command.report(images, texts, transform, out, limit=limit, json_output=json)
+
+
+@align_app.command()
+def embed(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Folder for images.npy and texts.npy.")] = Path("runs/align"),
+    json: Json = False,
+) -> None:
+    """Make embeddings: of a toy world, or of pictures and texts through a CLIP-class model."""
+    from askesis.cli.commands import align as command
+
+    command.embed(recipe, overrides or [], out=out, json_output=json)
+
+
+OptionalRecipe = Annotated[
+    Path | None, typer.Option("--recipe", help="Target and learner (TOML); defaults without one.", show_default=False)
+]
+
+
+@schedule_app.command("learn")
+def learn_schedule(
+    overrides: Overrides = None,
+    recipe: OptionalRecipe = None,
+    out: Annotated[Path, typer.Option(help="The schedule, JSON.")] = Path("runs/schedule/learned.json"),
+    json: Json = False,
+) -> None:
+    """Learn a schedule for the recipe's target, a minute or so."""
+    from askesis.cli.commands import schedule as command
+
+    command.learn(recipe, overrides or [], out=out, json_output=json)
+
+
+@schedule_app.command("show")
+def show_schedule(
+    name: Annotated[str, typer.Argument(help="A schedule's file, or uniform, dpm, edm, cosine.", show_default=False)],
+    steps: Annotated[int | None, typer.Option(help="Resample a file to so many; 18 for the others.")] = None,
+    sigma_max: Annotated[float, typer.Option(help="Of the hand-made ones.")] = 80.0,
+    sigma_min: Annotated[float, typer.Option(help="Of the hand-made ones.")] = 0.002,
+    json: Json = False,
+) -> None:
+    """Print noise levels."""
+    from askesis.cli.commands import schedule as command
+
+    command.show(name, steps=steps, sigma_max=sigma_max, sigma_min=sigma_min, json_output=json)
+
+
+@schedule_app.command("compare")
+def compare_schedules(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files of `askesis schedule learn`.", show_default=False)
+    ] = None,
+    recipe: OptionalRecipe = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="A value that wins over the recipe: section.key=value.")
+    ] = None,
+    steps: Annotated[str, typer.Option(help="Numbers of steps.")] = "5,7,10,18",
+    solver: Annotated[str, typer.Option(help="euler: an evaluation per step; heun: two, one for the last.")] = "euler",
+    picture: Annotated[Path | None, typer.Option(help="Also draw it: .svg or .png.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure schedules, the hand-made ones and the closed form on the recipe's target."""
+    from askesis.cli.commands import schedule as command
+
+    command.compare_schedules(
+        files or [],
+        recipe_path=recipe,
+        overrides=override or [],
+        steps=steps,
+        solver=solver,
+        picture=picture,
+        json_output=json,
+    )

@@ -103,7 +103,10 @@ class FusedDecoder:
         """See :class:`Decoder`."""
         self._seen = fingerprint(self._model)
         with torch.no_grad():
-            self._weights = Weights.of(self._model)
+            if hasattr(self, "_weights"):
+                self._weights.renew(self._model)
+            else:
+                self._weights = Weights.of(self._model)
         self._eps = torch.tensor(self._weights.eps, device=self._weights.embedding.device)
 
     def reserve(self, length: int) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
+from askesis.agents.tools import ToolResult
+from askesis.environments.program.spec import Program
 from askesis.errors import EnvironmentFault, TraceError
 from askesis.gateway.session import Session
 from askesis.trace.tree import Trace
@@ -50,6 +52,8 @@ class Turn:
     """Who must act now, and what each of them newly sees."""
 
     seats: Mapping[str, tuple[Message, ...]]
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """What evaluators are to know and no policy sees, JSON-ready: an event of the trace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +77,6 @@ class Done:
         return cls(stop=StopReason.ENVIRONMENT_LIMIT, reason=reason, info=dict(info or {}))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolResult:
-    """What a tool gave back. An error is shown to the policy too: it is part of the world, not a failure of the run."""
-
-    content: str
-    is_error: bool = False
-
-
 class Environment(Protocol):
     """A world's moving part. One object serves all sessions; what belongs to a session is kept under ``session.id``."""
 
@@ -102,7 +98,9 @@ class Environment(Protocol):
         ...
 
     async def call_tool(self, session: Session, seat: str, call: ToolCall) -> ToolResult:
-        """Run a tool for ``seat``."""
+        """Run a tool for ``seat``. What the policy is to see of an error is a result; what is raised fails the session,
+        without a reward.
+        """
         ...
 
     async def close(self, session: Session) -> None:
@@ -147,6 +145,10 @@ class World:
     environment: Environment
     evaluator: Evaluator
     tasks: TaskSource
+    program: Program | None = None
+    """Plays the sessions in the place of a harness: it sees the first messages and acts by itself, so the environment
+    is reset and closed, never stepped.
+    """
 
 
 def validate_turn(value: object, *, where: str = "step") -> Turn | Done:
@@ -170,6 +172,7 @@ def validate_turn(value: object, *, where: str = "step") -> Turn | Done:
             raise _fault("a seat's new messages are not a tuple", f"{where}, seat {seat}", messages, "tuple of Message")
         for index, message in enumerate(messages):
             _validate_message(message, f"{where}, seat {seat}, message {index}")
+    _validate_info(value.info, where)
     return value
 
 
@@ -195,10 +198,14 @@ def _validate_done(done: Done, where: str) -> None:
         )
     if not isinstance(done.reason, str):
         raise _fault("the reason for the end is not a text", where, done.reason, "str")
+    _validate_info(done.info, where)
+
+
+def _validate_info(info: Mapping[str, Any], where: str) -> None:
     try:
-        canonical_json(dict(done.info))
+        canonical_json(dict(info))
     except (TraceError, TypeError, ValueError) as error:
-        raise _fault("the final info cannot be written as JSON", where, done.info, "JSON-ready values") from error
+        raise _fault("an info cannot be written as JSON", where, info, "JSON-ready values") from error
 
 
 def _fault(what: str, where: str, got: object, expected: str) -> EnvironmentFault:

@@ -19,8 +19,15 @@ __all__ = ["ENTRY_POINTS", "WorldFactory", "make_world", "world_names"]
 ENTRY_POINTS = "askesis.environments"
 
 _BUILT_IN = {
+    "gymnasium": "askesis.environments.adapters.gymnasium.world:make",
+    "mcp": "askesis.environments.adapters.mcp.world:make",
+    "openenv": "askesis.environments.adapters.openenv.world:make",
+    "pettingzoo": "askesis.environments.adapters.pettingzoo.world:make",
+    "program": "askesis.environments.program.world:make",
     "quiz": "askesis.environments.quiz.world:make",
     "reasoning": "askesis.environments.reasoning.world:make",
+    "search": "askesis.environments.search.world:make",
+    "textarena": "askesis.environments.adapters.textarena.world:make",
 }
 
 

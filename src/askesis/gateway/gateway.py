@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from askesis.engines import Engine, Request, Sampling, TracksSessions
+from askesis.engines import Completion, Engine, Request, Sampling, TracksSessions
 from askesis.errors import BudgetExhausted, ContextOverflow, TraceError
 from askesis.gateway.session import Session
 from askesis.policy.template import ChatTemplate
@@ -25,14 +26,29 @@ from askesis.trace import Call, Failure, Message, StopReason, Trace, TraceBuilde
 
 __all__ = ["Endpoint", "Gateway", "Reply"]
 
+_CHARACTERS_PER_TOKEN = 32
+"""More than a usual tokenizer packs into one; a text of longer tokens is only shortened more than it must be."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the policy said. ``finish`` is ``stop`` or ``length``."""
+    """What the policy said: the text, and the very ids with their behaviour log-probabilities (nats). ``finish`` is
+    ``stop`` or ``length``.
+    """
 
     message: Message
     finish: str
-    num_tokens: int
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    num_context: int
+    """Tokens that the call was sent."""
+    version: int
+    """Of the weights that sampled."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that were sampled."""
+        return len(self.tokens)
 
 
 class Gateway:
@@ -45,6 +61,21 @@ class Gateway:
         self._template = template
         self._sampling = sampling
         self._context_length = context_length
+
+    @property
+    def template(self) -> ChatTemplate:
+        """Between messages and ids."""
+        return self._template
+
+    @property
+    def sampling(self) -> Sampling:
+        """How a call is drawn that does not say otherwise."""
+        return self._sampling
+
+    @property
+    def context_length(self) -> int:
+        """Longest prompt and answer together, tokens."""
+        return self._context_length
 
     @contextmanager
     def holding(self, session: Session) -> Iterator[None]:
@@ -97,8 +128,42 @@ class Endpoint:
         """How often the policy has spoken."""
         return len(self._builder.calls)
 
-    async def chat(self, messages: Sequence[Message], *, sampling: Sampling | None = None) -> Reply:
+    @property
+    def sampling(self) -> Sampling:
+        """How answers are drawn when a call does not say."""
+        return self._sampling
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens ``text`` is by itself."""
+        return len(self._template.encode_text(text))
+
+    def shorten(self, text: str, max_tokens: int) -> str:
+        """The start of ``text`` that is at most ``max_tokens`` tokens by itself."""
+        head = text[: max_tokens * _CHARACTERS_PER_TOKEN]  # 100 MB are not tokenised to keep 500 tokens
+        ids = self._template.encode_text(head)
+        kept = max_tokens
+        while len(ids) > max_tokens:
+            head = self._template.decode(ids[:kept]).rstrip("\ufffd")  # the cut may go through a character
+            kept -= 1
+            ids = self._template.encode_text(head)
+        return head
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+    ) -> Reply:
         """Let the policy speak next.
+
+        Args:
+            messages: the conversation so far.
+            sampling: how to draw; the gateway's own unless given.
+            stop: texts that end the answer. What was sampled after the token that completes one is dropped as if it
+                had never been drawn, so the tokens that are kept have the distribution of a sampler that stops there.
+            seed: names the answer's random stream within the session; by default the number of the call does.
 
         Raises:
             BudgetExhausted: turns, tokens or seconds of the session are spent; carries the stop reason.
@@ -128,7 +193,7 @@ class Endpoint:
                         prefix=tuple(context),
                         sampling=replace(wanted, max_tokens=limit),
                         stop_ids=self._template.stop_ids,
-                        seed=seed_of(self.session.seed, "call", key),
+                        seed=seed_of(self.session.seed, *(("call", key) if seed is None else ("asked", seed))),
                         session=self.session.id,
                     )
                 )
@@ -140,6 +205,7 @@ class Endpoint:
             self._num_reserved -= limit
         if self._closed:
             raise TraceError("a call came back after its session was closed", where=f"session {self.session.id}")
+        done = self._cut(done, stop)
         reply = Message(role="assistant", content=self._template.decode(done.tokens))
         self._num_sampled += len(done.tokens)
         self._conversations[key] = tuple(messages)
@@ -156,7 +222,14 @@ class Endpoint:
                 sampling=wanted.to_dict(),
             )
         )
-        return Reply(message=reply, finish=done.finish, num_tokens=len(done.tokens))
+        return Reply(
+            message=reply,
+            finish=done.finish,
+            tokens=tuple(done.tokens),
+            logprobs=tuple(done.logprobs),
+            num_context=len(context),
+            version=done.version,
+        )
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Keep a JSON-ready event (a tool call, a guard's decision) in the trace."""
@@ -167,6 +240,18 @@ class Endpoint:
         self._closed = True
         self._leave()
         return self._builder.finish(stop, failure=failure, events=self._events)
+
+    def _cut(self, done: Completion, stop: Sequence[str]) -> Completion:
+        """Up to the first token with which the text holds one of ``stop``."""
+        if not any(text in self._template.decode(done.tokens) for text in stop):
+            return done
+
+        def holds(size: int) -> bool:
+            text = self._template.decode(done.tokens[:size])
+            return any(end in text for end in stop)
+
+        size = bisect_left(range(len(done.tokens)), True, lo=1, key=holds)
+        return replace(done, tokens=done.tokens[:size], logprobs=done.logprobs[:size], finish="stop")
 
     def _claim(self) -> int:
         """Tokens that may still be sampled; raises when a budget is spent."""

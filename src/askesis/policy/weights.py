@@ -49,6 +49,11 @@ class Layer:
     norm_qk: torch.Tensor | None
     """Query and key norm weights with the scale of attention [query and key heads, size], float32."""
 
+    def tensors(self) -> list[torch.Tensor]:
+        """All that it holds, in order."""
+        parts = (self.norm_in, self.norm_mlp, *self.qkv, *self.out, *self.gate_up, *self.down, self.norm_qk)
+        return [part for part in parts if part is not None]
+
 
 @dataclass(slots=True, kw_only=True)
 class Weights:
@@ -99,6 +104,17 @@ class Weights:
             rotary=inner.rotary_emb,
             layers=[_layer(layer, shape) for layer in inner.layers],
         )
+
+    def renew(self, model: Any) -> None:
+        """Read ``model``, which has changed in place, into the tensors that are there: one layer is copied at a time."""
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        inner = base.model
+        shift = 1.0 if type(base).__name__ == "GemmaForCausalLM" else 0.0
+        shape = _Shape(self.num_heads, self.num_kv_heads, self.head_size, shift)
+        self.norm_out.copy_(inner.norm.weight + shift)
+        for known, layer in zip(self.layers, inner.layers, strict=True):
+            for old, new in zip(known.tensors(), _layer(layer, shape).tensors(), strict=True):
+                old.copy_(new)
 
 
 class _Shape(NamedTuple):

@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "NOT_HASHED",
+    "AgentSection",
     "AlgorithmSection",
     "EngineSection",
     "EnvironmentSection",
     "EvaluationSection",
+    "EvolutionSection",
     "LearnerSection",
     "Option",
     "PolicySection",
@@ -92,7 +94,8 @@ class EngineSection(Section):
 class SamplingSection(Section):
     """How training answers are drawn."""
 
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=0)
+    """0 is greedy, which only evolution can learn from."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0, le=1_000_000)
     """0 means no limit."""
@@ -118,6 +121,35 @@ class EnvironmentSection(Section):
     """Options of the family, checked by the environment."""
 
 
+class AgentSection(Section):
+    """The harness around the policy, in worlds with tools or several turns."""
+
+    format: Literal["tags", "json", "none"] = "tags"
+    """How tools are called: ``<tool>argument</tool>``, or ``<tool_call>{...}</tool_call>``; ``none``: not at all. A
+    world without tools needs none.
+    """
+    context: Literal["full", "window", "compact_memory"] = "full"
+    """What the policy sees at each call: everything; the task and the last ``window`` exchanges; the task and a memory
+    that it writes itself.
+    """
+    window: int = Field(default=4, ge=1)
+    """Exchanges, each a reply with what came back on it."""
+    instruction: str | None = None
+    """Explains the format and the tools. None: the format's own text; empty: none."""
+    memory_request: str | None = None
+    """Asks for the memory after each result. None: a text of our own; empty: nothing is said."""
+    memory_tokens: int = Field(default=1024, ge=1)
+    """Longest memory."""
+    max_tool_calls: int = Field(default=4, ge=0)
+    """Calls of tools per session."""
+    calls_per_reply: int = Field(default=4, ge=1)
+    """Calls in one reply that are run."""
+    answers_at_cap: bool = True
+    """After the last call of a tool the policy may speak once more. False ends the session there."""
+    result_tokens: int = Field(default=500, ge=1)
+    """Of what a tool gave back, as the policy sees it; the rest is cut off."""
+
+
 class AlgorithmSection(Section):
     """From rewards to a loss."""
 
@@ -133,7 +165,7 @@ class RolloutSection(Section):
     groups_per_step: int = Field(default=16, ge=1)
     """Tasks per training step."""
     group_size: int = Field(default=16, ge=1)
-    """Sessions per task."""
+    """Sessions per task and step. For evolution: one for each member of the step's populations."""
     max_concurrent: int = Field(default=1024, ge=1)
     """Sessions that are open at once."""
     call_timeout_s: float = Field(default=30.0, gt=0)
@@ -151,9 +183,35 @@ class RolloutSection(Section):
     """
 
 
-class LearnerSection(Section):
-    """How the gradient is computed; nothing here changes it."""
+class EvolutionSection(Section):
+    """Learning from rewards alone, by perturbed weights; for ``learner.kind = "evolution"``."""
 
+    method: Literal["es", "essam", "essam_f"] = "essam"
+    """``es``: evolution strategy; ``essam``: with a sharpness-aware step; ``essam_f``: its faster variant."""
+    sigma: float = Field(default=1e-3, gt=0)
+    """Standard deviation of the noise that makes a member, in units of the weights. Small models need more."""
+    alpha: float | None = Field(default=None, ge=0)
+    """Step size. None: half of ``sigma``."""
+    rho: float = Field(default=5e-4, ge=0)
+    """How far the sharpness-aware step goes. ``essam``: factor of a direction that is not normalised; ``essam_f``: norm
+    of the displacement.
+    """
+    first_population: int = Field(default=0, ge=0)
+    """Members, of the ``rollout.group_size`` in all, that find the displacement. 0: half (``essam``) or a fifth
+    (``essam_f``) of them. ``es`` has none.
+    """
+    antithetic: bool = False
+    """Members come in pairs of opposite noise."""
+    compares: bool = True
+    """Members are scored against each other. False takes rewards as they are: an ablation, which hardly learns."""
+
+
+class LearnerSection(Section):
+    """Who changes the weights, and how."""
+
+    kind: Literal["gradient", "evolution"] = "gradient"
+    """``gradient``: ``algorithm`` and AdamW; ``evolution``: no gradient, and the memory of sampling."""
+    evolution: EvolutionSection = Field(default_factory=EvolutionSection)
     packed: bool = True
     """Read every distinct token once (tree attention). False trains each branch on its own, by the model's own
     attention: slower, and works for models that tree attention refuses.
@@ -243,8 +301,55 @@ class Recipe(Section):
     engine: EngineSection = Field(default_factory=EngineSection)
     sampling: SamplingSection = Field(default_factory=SamplingSection)
     environment: EnvironmentSection = Field(default_factory=EnvironmentSection)
+    agent: AgentSection = Field(default_factory=AgentSection)
     algorithm: AlgorithmSection = Field(default_factory=AlgorithmSection)
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     learner: LearnerSection = Field(default_factory=LearnerSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+
+    @model_validator(mode="after")
+    def _learner_fits(self) -> Recipe:
+        """A value that the chosen learner would ignore is a mistake of whoever gave it."""
+        kind = self.learner.kind
+        if kind == "gradient" and self.sampling.temperature == 0:
+            raise ValueError(
+                "sampling.temperature=0 gives all answers to a task alike, and learner.kind=gradient learns from their "
+                "differences; set sampling.temperature=1.0, or learner.kind=evolution"
+            )
+        ignored = _GRADIENT_ONLY if kind == "evolution" else ("learner.evolution",)
+        given = [key for key in ignored if _at(self, key) != _at(Recipe.model_construct(), key)]
+        if given:
+            raise ValueError(f"{', '.join(given)}: learner.kind={kind} does not use this; leave it out")
+        return self
+
+
+_GRADIENT_ONLY = (
+    "algorithm.name",
+    "algorithm.options",
+    "learner.packed",
+    *(
+        f"training.{name}"
+        for name in (
+            "lr",
+            "schedule",
+            "warmup_steps",
+            "beta1",
+            "beta2",
+            "weight_decay",
+            "max_grad_norm",
+            "epochs",
+            "updates_per_step",
+            "staleness",
+            "micro_batch_tokens",
+        )
+    ),
+)
+
+
+def _at(recipe: Recipe, key: str) -> object:
+    """The value of a dotted key."""
+    value: object = recipe
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value

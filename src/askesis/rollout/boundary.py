@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from askesis.trace import Failure, FailureOrigin
 
-__all__ = ["FOREIGN_CODE", "SessionFailed", "failure_of", "guarded"]
+__all__ = ["FOREIGN_CODE", "SessionFailed", "failure_of", "guarded", "run_foreign"]
 
 T = TypeVar("T")
 _MAX_TEXT = 4000
@@ -46,7 +46,7 @@ async def guarded(call: Callable[[], Awaitable[T]], origin: FailureOrigin, *, ti
     Raises:
         SessionFailed: it raised, or its deadline passed.
     """
-    task = asyncio.ensure_future(_run(call, what))
+    task = asyncio.ensure_future(run_foreign(call, what))
     try:
         await asyncio.wait({task}, timeout=timeout_s)
     except asyncio.CancelledError:
@@ -67,15 +67,15 @@ async def guarded(call: Callable[[], Awaitable[T]], origin: FailureOrigin, *, ti
     raise SessionFailed(failure_of(error, origin)) from error
 
 
-async def _run(call: Callable[[], Awaitable[T]], what: str) -> T:
-    """Where foreign code runs: the watchdog knows it by this frame."""
+async def run_foreign(call: Callable[[], Awaitable[T]], what: str) -> T:
+    """Where foreign code runs: the watchdog knows it by this frame. ``what`` names it in errors."""
     try:
         return await call()
     except SystemExit as error:  # foreign code does not end the run
         raise RuntimeError(f"{what} called sys.exit({error.code!r})") from error
 
 
-FOREIGN_CODE = frozenset({_run.__code__})
+FOREIGN_CODE = frozenset({run_foreign.__code__})
 """Code objects below which foreign code runs."""
 
 

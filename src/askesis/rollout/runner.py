@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from askesis.agents.harness import Harness
 from askesis.clock import Clock, SystemClock
 from askesis.environments.protocol import World
 from askesis.gateway import Gateway, Session
 from askesis.rollout.boundary import FOREIGN_CODE
+from askesis.rollout.program import open_programs
 from askesis.rollout.session import Outcome, run_session
 from askesis.rollout.watchdog import Watchdog
 from askesis.store import Group, Member
@@ -52,11 +54,18 @@ class RolloutRunner:
     """Runs groups in one world through one gateway."""
 
     def __init__(
-        self, world: World, gateway: Gateway, settings: RolloutSettings, *, clock: Clock | None = None
+        self,
+        world: World,
+        gateway: Gateway,
+        settings: RolloutSettings,
+        *,
+        harness: Harness | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._world = world
         self._gateway = gateway
         self._settings = settings
+        self._harness = harness or Harness()
         self._clock = clock or SystemClock()
 
     async def run(
@@ -74,7 +83,12 @@ class RolloutRunner:
             async with gate:
                 with self._gateway.holding(session):
                     outcome = await run_session(
-                        self._world, self._gateway, session, call_timeout_s=self._settings.call_timeout_s
+                        self._world,
+                        self._gateway,
+                        session,
+                        call_timeout_s=self._settings.call_timeout_s,
+                        harness=self._harness,
+                        programs=programs,
                     )
             if on_session is not None:
                 on_session(outcome)
@@ -103,7 +117,10 @@ class RolloutRunner:
 
         # Twice the deadline of a call: a busy loop is not a blocked one.
         with _old_objects_at_rest():
-            async with Watchdog(2 * self._settings.call_timeout_s, FOREIGN_CODE):
+            async with (
+                Watchdog(2 * self._settings.call_timeout_s, FOREIGN_CODE),
+                open_programs(self._world, self._gateway) as programs,
+            ):
                 return list(await asyncio.gather(*(group(spec) for spec in specs)))
 
     def _session(self, spec: GroupSpec, index: int, policy_version: int) -> Session:

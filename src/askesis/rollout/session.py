@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from askesis.environments.protocol import Done, Turn, World, validate_turn
+from askesis.agents.harness import Agent, End, Harness
+from askesis.environments.protocol import Done, ToolResult, Turn, World, validate_turn
 from askesis.errors import BudgetExhausted, ContextOverflow, EngineError, EnvironmentFault, TraceError
 from askesis.gateway import Endpoint, Gateway, Session
 from askesis.rollout.boundary import SessionFailed, failure_of, guarded
-from askesis.trace import Failure, FailureOrigin, Message, StopReason, Trace, Verdict, VerdictStatus, canonical_json
+from askesis.rollout.program import ProgramHost
+from askesis.trace import (
+    Failure,
+    FailureOrigin,
+    Message,
+    StopReason,
+    ToolCall,
+    Trace,
+    Verdict,
+    VerdictStatus,
+    canonical_json,
+)
 
 __all__ = ["Outcome", "run_session"]
 
@@ -24,19 +36,32 @@ class Outcome:
     duration_s: float
 
 
-async def run_session(world: World, gateway: Gateway, session: Session, *, call_timeout_s: float) -> Outcome:
+_PLAIN = Harness()
+
+
+async def run_session(
+    world: World,
+    gateway: Gateway,
+    session: Session,
+    *,
+    call_timeout_s: float,
+    harness: Harness = _PLAIN,
+    programs: ProgramHost | None = None,
+) -> Outcome:
     """Play one session and have it judged.
 
     Args:
         world: where it is played.
         gateway: opens the endpoint that the policy speaks through.
         session: who plays what.
-        call_timeout_s: deadline of each call to the environment or the evaluator, seconds.
+        call_timeout_s: deadline of each call to the environment, a tool or the evaluator, seconds.
+        harness: leads the policy; without one it sees everything and calls no tool.
+        programs: plays the session in the place of the harness, for a world with a program.
     """
     started = session.clock.now()
     endpoint = gateway.open(session)
     try:
-        stop, failure = await _play(world, endpoint, session, call_timeout_s)
+        stop, failure = await _play(world, endpoint, session, call_timeout_s, harness, programs)
     finally:
         await _close(world, session, endpoint, call_timeout_s)
     trace = endpoint.close(stop, failure=failure)
@@ -45,17 +70,28 @@ async def run_session(world: World, gateway: Gateway, session: Session, *, call_
 
 
 async def _play(
-    world: World, endpoint: Endpoint, session: Session, timeout_s: float
+    world: World,
+    endpoint: Endpoint,
+    session: Session,
+    timeout_s: float,
+    harness: Harness,
+    programs: ProgramHost | None,
 ) -> tuple[StopReason, Failure | None]:
-    history: list[Message] = []
+    agents: dict[str, Agent] = {}  # each seat knows only what it was told itself
     try:
         turn = await _environment_call(world, session, None, timeout_s)
+        if programs is not None and isinstance(turn, Turn):
+            return await programs.play(endpoint, session, _only_seat(turn)[1]), None
         while isinstance(turn, Turn):
+            if turn.info:
+                endpoint.note({"event": "turn", "info": dict(turn.info)})
             seat, fresh = _only_seat(turn)
-            history += fresh
-            reply = await endpoint.chat(history)
-            history.append(reply.message)
-            turn = await _environment_call(world, session, {seat: reply.message}, timeout_s)
+            if seat not in agents:
+                agents[seat] = harness.seat(endpoint, _tool_caller(world, session, seat, timeout_s), name=seat)
+            act = await agents[seat].act(fresh)
+            if isinstance(act, End):
+                return act.stop, None
+            turn = await _environment_call(world, session, {seat: act}, timeout_s)
         if turn.reason or turn.info:
             endpoint.note({"event": "done", "reason": turn.reason, "info": dict(turn.info)})
         return turn.stop, None
@@ -86,6 +122,31 @@ async def _environment_call(
 
     value = await guarded(call, FailureOrigin.ENVIRONMENT, timeout_s=timeout_s, what=f"{world.name}.{name}")
     return validate_turn(value, where=name)
+
+
+def _tool_caller(
+    world: World, session: Session, seat: str, timeout_s: float
+) -> Callable[[ToolCall], Awaitable[ToolResult]]:
+    """Calls the world's tools under a deadline; what is not a result is the tool's failure."""
+
+    async def call_tool(call: ToolCall) -> ToolResult:
+        result = await guarded(
+            lambda: world.environment.call_tool(session, seat, call),
+            FailureOrigin.TOOL,
+            timeout_s=timeout_s,
+            what=f"{world.name}.{call.name[:80]!r}",  # a name that a policy made up
+        )
+        if isinstance(result, ToolResult) and isinstance(result.content, str):
+            return result
+        raise SessionFailed(
+            Failure(
+                origin=FailureOrigin.TOOL,
+                kind="EnvironmentFault",
+                message=f"the tool returned {result!r:.200}, not a ToolResult with a text",
+            )
+        )
+
+    return call_tool
 
 
 def _only_seat(turn: Turn) -> tuple[str, tuple[Message, ...]]:

@@ -1,5 +1,7 @@
-"""The trajectory store: every run, group, trace, verdict and metric in one file that can be checked."""
+"""The trajectory store: every run, group, trace, verdict and metric in one database that can be checked."""
 
+from askesis.store.copying import copy_store
+from askesis.store.database import StoreUnreachable, is_url
 from askesis.store.export import export_jsonl, export_parquet, messages_of
 from askesis.store.query import query
 from askesis.store.records import Finding, Group, Head, Member, Report, RunEntry, RunRecord, TraceSummary
@@ -14,9 +16,12 @@ __all__ = [
     "RunEntry",
     "RunRecord",
     "Store",
+    "StoreUnreachable",
     "TraceSummary",
+    "copy_store",
     "export_jsonl",
     "export_parquet",
+    "is_url",
     "messages_of",
     "query",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, select, update
 
 from askesis.errors import StoreCorrupt
+from askesis.store.bulk import insert_rows
 from askesis.store.canonical import Leaf, altered
 from askesis.store.merkle import Frontier
 from askesis.store.records import Head
@@ -42,10 +43,7 @@ def append_leaves(connection: Connection, leaves: Sequence[Leaf]) -> int:
     first = frontier.size
     for leaf in leaves:
         frontier.push(leaf.hash)
-    connection.execute(
-        insert(log),
-        [{"leaf": first + i, "kind": x.kind, "record": x.record, "hash": x.hash} for i, x in enumerate(leaves)],
-    )
+    insert_rows(connection, log, [(first + i, *leaf) for i, leaf in enumerate(leaves)])
     state = {"size": frontier.size, "frontier": frontier.to_bytes()}
     connection.execute(update(log_state).where(log_state.c.id == _STATE_ID).values(**state))
     return first

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Table, select
 
 from askesis.errors import StoreError
 from askesis.store.blobs import array_bytes, blob_name, pack
+from askesis.store.bulk import MAX_PARAMETERS, chunks, insert_rows
 from askesis.store.canonical import (
     Leaf,
     checksum,
@@ -22,18 +23,23 @@ from askesis.store.canonical import (
     verdict_to_dict,
 )
 from askesis.store.records import Group, Member, checked_int, checked_name
-from askesis.store.schema import blobs, groups, nodes, traces, verdicts
-from askesis.trace import Trace, Verdict, canonical_json, encode
+from askesis.store.schema import blobs, groups, nodes, ready, traces, verdicts
+from askesis.trace import Trace, Verdict, VerdictStatus, canonical_json, encode
 from askesis.trace.codec import header_of
 
-__all__ = ["GroupWrite", "insert_blobs", "trace_columns", "verdict_columns"]
+__all__ = ["GroupWrite", "Rows", "insert_blobs", "trace_columns", "unsigned_zero", "verdict_columns"]
 
-_MAX_PARAMETERS = 500
-"""Values in one IN list; SQLite's oldest limit is 999."""
+Rows = dict[Table, list[tuple[Any, ...]]]
+"""New rows by table, each with a value for every column in the table's order."""
+
+
+def unsigned_zero(value: float) -> float:
+    """``value`` as a column keeps it: SQLite forgets the sign of a zero, and a checksum must not remember it."""
+    return float(value) + 0.0
 
 
 def trace_columns(trace: Trace) -> dict[str, Any]:
-    """The derived columns of a trace."""
+    """The derived columns of a trace, in the table's order."""
     failure = trace.failure
     return {
         "stop": trace.stop.value,
@@ -45,17 +51,27 @@ def trace_columns(trace: Trace) -> dict[str, Any]:
 
 
 def verdict_columns(verdict: Verdict) -> dict[str, Any]:
-    """The derived columns of a verdict."""
+    """The derived columns of a verdict, in the table's order."""
     return {
         "status": verdict.status.value,
         "evaluator": printable(verdict.evaluator),
-        "reward": verdict.reward,
+        "reward": None if verdict.reward is None else unsigned_zero(verdict.reward),
         "completed": None if verdict.completed is None else int(verdict.completed),
     }
 
 
+class _MemberRows(NamedTuple):
+    """What is stored of a member, but for the numbers of its leaves, which only the log knows."""
+
+    trace: Leaf
+    verdict: Leaf
+    trace_row: tuple[Any, ...]
+    node_rows: list[tuple[Any, ...]]
+    verdict_row: tuple[Any, ...]
+
+
 class GroupWrite:
-    """A group as leaves and rows, ready to be stored."""
+    """A group as leaves and rows. All that can be done before a transaction, and before other writers have to wait."""
 
     def __init__(self, group: Group) -> None:
         _check(group)
@@ -65,12 +81,33 @@ class GroupWrite:
         self.own = group_leaf(
             group.group_id, group.run_id, group.purpose, group.step, self.task.record, len(group.members)
         )
-        self.members: list[tuple[Member, Leaf, Leaf, bytes]] = []
+        self.is_complete = all(m.verdict.status is not VerdictStatus.PENDING for m in group.members)
         self.blobs: dict[bytes, bytes] = {}
-        for member in group.members:
-            self._add(member)
+        self.members = [self._member(member) for member in group.members]
 
-    def _add(self, member: Member) -> None:
+    def leaves(self) -> list[Leaf]:
+        """The group's leaf, then trace and first verdict of each member."""
+        return [self.own, *(leaf for member in self.members for leaf in (member.trace, member.verdict))]
+
+    def task_row(self, number: int) -> tuple[Any, ...]:
+        """The task, if it is new; ``number`` is that of its leaf."""
+        task = self.group.task
+        return (number, self.task.record, printable(task.key), printable(task.environment), self.task_record)
+
+    def add_rows(self, rows: Rows, first: int, created_at: float) -> None:
+        """Add the rows of everything but the task; ``first`` is the number of the group's leaf."""
+        group = self.group
+        own = (group.group_id, group.run_id, group.purpose, group.step, self.task.record, len(self.members))
+        rows[groups].append((first, *own, created_at, checksum(group.group_id, created_at)))
+        for place, member in enumerate(self.members):
+            number = first + 1 + 2 * place
+            rows[traces].append((number, *member.trace_row))
+            rows[nodes].extend((number, *row) for row in member.node_rows)
+            rows[verdicts].append((number + 1, *member.verdict_row))
+        if self.is_complete:
+            rows[ready].append((group.run_id, group.purpose, group.step, first))
+
+    def _member(self, member: Member) -> _MemberRows:
         group, trace_id = self.group, self.group.trace_id(member)
         verdict = verdict_to_dict(member.verdict)
         trace = trace_leaf(
@@ -83,40 +120,16 @@ class GroupWrite:
             self.task.record,
             encode(member.trace),
         )
-        self.members.append((member, trace, verdict_leaf(trace_id, 0, verdict), canonical_json(verdict)))
-
-    def leaves(self) -> list[Leaf]:
-        """The group's leaf, then trace and first verdict of each member."""
-        return [self.own, *(leaf for _, trace, verdict, _ in self.members for leaf in (trace, verdict))]
-
-    def insert(self, connection: Connection, first: int, created_at: float) -> None:
-        """Write all rows; ``first`` is the number of the group's leaf."""
-        group = self.group
-        row = {
-            "leaf": first,
-            "group_id": group.group_id,
-            "run_id": group.run_id,
-            "purpose": group.purpose,
-            "step": group.step,
-            "task_hash": self.task.record,
-            "num_members": len(self.members),
-            "created_at": created_at,
-            "checksum": checksum(group.group_id, created_at),
-        }
-        connection.execute(insert(groups), row)
-        trace_rows: list[dict[str, Any]] = []
-        node_rows: list[dict[str, Any]] = []
-        first_verdicts: list[dict[str, Any]] = []
-        for place, (member, leaf, _, record) in enumerate(self.members):
-            number = first + 1 + 2 * place
-            trace_rows.append(self._trace_row(number, member, leaf.record))
-            node_rows.extend(self._node_rows(number, member.trace))
-            own = {"leaf": number + 1, "trace_id": leaf.record, "sequence": 0, "record": record}
-            first_verdicts.append({**own, **verdict_columns(member.verdict)})
-        insert_blobs(connection, self.blobs)
-        for table, rows in ((traces, trace_rows), (nodes, node_rows), (verdicts, first_verdicts)):
-            if rows:
-                connection.execute(insert(table), rows)
+        return _MemberRows(
+            trace=trace,
+            verdict=verdict_leaf(trace_id, 0, verdict),
+            trace_row=self._trace_row(member, trace_id),
+            node_rows=[
+                (i, n.parent, n.call, n.offset, len(n.tokens), self._blob(n.tokens, "tokens"))
+                for i, n in enumerate(member.trace.nodes)
+            ],
+            verdict_row=(trace_id, 0, canonical_json(verdict), *verdict_columns(member.verdict).values()),
+        )
 
     def _blob(self, array: np.ndarray[Any, Any], kind: str) -> bytes:
         data = array_bytes(array, kind)
@@ -124,35 +137,22 @@ class GroupWrite:
         self.blobs[name] = data
         return name
 
-    def _trace_row(self, number: int, member: Member, trace_id: str) -> dict[str, Any]:
+    def _trace_row(self, member: Member, trace_id: str) -> tuple[Any, ...]:
         header = header_of(member.trace)
         del header["nodes"]  # they have a table of their own
-        duration_s = None if member.duration_s is None else float(member.duration_s)
-        return {
-            "leaf": number,
-            "trace_id": trace_id,
-            "group_id": self.group.group_id,
-            "member_index": member.member_index,
-            "seed": member.seed,
-            "policy_version": member.policy_version,
-            "header": canonical_json(header),
-            "logprobs": self._blob(_joined([c.logprobs for c in member.trace.calls]), "logprobs"),
-            "duration_s": duration_s,
-            "checksum": checksum(trace_id, duration_s),
-            **trace_columns(member.trace),
-        }
-
-    def _node_rows(self, number: int, trace: Trace) -> Iterable[dict[str, Any]]:
-        for index, node in enumerate(trace.nodes):
-            yield {
-                "trace_leaf": number,
-                "node_index": index,
-                "parent": node.parent,
-                "call_key": node.call,
-                "call_offset": node.offset,
-                "num_tokens": len(node.tokens),
-                "tokens": self._blob(node.tokens, "tokens"),
-            }
+        duration_s = None if member.duration_s is None else unsigned_zero(member.duration_s)
+        return (
+            trace_id,
+            self.group.group_id,
+            member.member_index,
+            member.seed,
+            member.policy_version,
+            canonical_json(header),
+            self._blob(_joined([c.logprobs for c in member.trace.calls]), "logprobs"),
+            *trace_columns(member.trace).values(),
+            duration_s,
+            checksum(trace_id, duration_s),
+        )
 
 
 def _joined(arrays: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
@@ -180,11 +180,7 @@ def _check(group: Group) -> None:
 
 def insert_blobs(connection: Connection, contents: Mapping[bytes, bytes]) -> None:
     """Store the blobs that are not there yet. ``contents`` maps a name to its canonical bytes."""
-    names = list(contents)
-    for start in range(0, len(names), _MAX_PARAMETERS):
-        part = names[start : start + _MAX_PARAMETERS]
+    for part in chunks(contents, MAX_PARAMETERS):
         known = set(connection.execute(select(blobs.c.hash).where(blobs.c.hash.in_(part))).scalars())
         packed = pack({name: contents[name] for name in part if name not in known})
-        rows = [{"hash": b.hash, "size_bytes": b.size_bytes, "encoding": b.encoding, "data": b.data} for b in packed]
-        if rows:
-            connection.execute(insert(blobs), rows)
+        insert_rows(connection, blobs, [(b.hash, b.size_bytes, b.encoding, b.data) for b in packed])

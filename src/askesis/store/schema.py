@@ -1,4 +1,4 @@
-"""The tables. Portable SQL: nothing here is peculiar to SQLite.
+"""The tables. Portable SQL: both databases have the same columns, and order text by its bytes.
 
 The primary key of every logged record is its place in the Merkle log (``leaf``). Columns marked *derived* repeat what a
 record says, for queries. *Unlogged* columns (times, status, metrics) are in no leaf, because they differ between a
@@ -33,6 +33,7 @@ __all__ = [
     "metadata",
     "metrics",
     "nodes",
+    "ready",
     "runs",
     "tasks",
     "traces",
@@ -49,6 +50,9 @@ metadata = MetaData(
 )
 
 
+_TEXT = String().with_variant(String(collation="C"), "postgresql")
+
+
 def _leaf() -> Column[int]:
     return Column("leaf", Integer, ForeignKey("log.leaf"), primary_key=True, autoincrement=False)
 
@@ -56,16 +60,16 @@ def _leaf() -> Column[int]:
 meta = Table(
     "meta",
     metadata,
-    Column("name", String, primary_key=True),
-    Column("value", String, nullable=False),
+    Column("name", _TEXT, primary_key=True),
+    Column("value", _TEXT, nullable=False),
 )
 
 log = Table(
     "log",
     metadata,
     Column("leaf", Integer, primary_key=True, autoincrement=False),
-    Column("kind", String, nullable=False),
-    Column("record", String, nullable=False),
+    Column("kind", _TEXT, nullable=False),
+    Column("record", _TEXT, nullable=False),
     Column("hash", LargeBinary, nullable=False),
 )
 
@@ -81,9 +85,9 @@ runs = Table(
     "runs",
     metadata,
     _leaf(),
-    Column("run_id", String, nullable=False, unique=True),
+    Column("run_id", _TEXT, nullable=False, unique=True),
     Column("record", LargeBinary, nullable=False),
-    Column("status", String, nullable=False),  # unlogged
+    Column("status", _TEXT, nullable=False),  # unlogged
     Column("created_at", Double, nullable=False),  # unlogged, seconds since the epoch
     Column("checksum", LargeBinary, nullable=False),
 )
@@ -92,9 +96,9 @@ tasks = Table(
     "tasks",
     metadata,
     _leaf(),
-    Column("task_hash", String, nullable=False, unique=True),
-    Column("task_key", String, nullable=False),  # derived
-    Column("environment", String, nullable=False),  # derived
+    Column("task_hash", _TEXT, nullable=False, unique=True),
+    Column("task_key", _TEXT, nullable=False),  # derived
+    Column("environment", _TEXT, nullable=False),  # derived
     Column("record", LargeBinary, nullable=False),
 )
 
@@ -102,11 +106,11 @@ groups = Table(
     "groups",
     metadata,
     _leaf(),
-    Column("group_id", String, nullable=False, unique=True),
-    Column("run_id", String, ForeignKey("runs.run_id"), nullable=False),
-    Column("purpose", String, nullable=False),
+    Column("group_id", _TEXT, nullable=False, unique=True),
+    Column("run_id", _TEXT, ForeignKey("runs.run_id"), nullable=False),
+    Column("purpose", _TEXT, nullable=False),
     Column("step", BigInteger, nullable=False),
-    Column("task_hash", String, ForeignKey("tasks.task_hash"), nullable=False),
+    Column("task_hash", _TEXT, ForeignKey("tasks.task_hash"), nullable=False),
     Column("num_members", Integer, nullable=False),
     Column("created_at", Double, nullable=False),  # unlogged, seconds since the epoch
     Column("checksum", LargeBinary, nullable=False),
@@ -118,7 +122,7 @@ blobs = Table(
     metadata,
     Column("hash", LargeBinary, primary_key=True),
     Column("size_bytes", Integer, nullable=False),
-    Column("encoding", String, nullable=False),
+    Column("encoding", _TEXT, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
 
@@ -126,15 +130,15 @@ traces = Table(
     "traces",
     metadata,
     _leaf(),
-    Column("trace_id", String, nullable=False, unique=True),
-    Column("group_id", String, ForeignKey("groups.group_id"), nullable=False),
+    Column("trace_id", _TEXT, nullable=False, unique=True),
+    Column("group_id", _TEXT, ForeignKey("groups.group_id"), nullable=False),
     Column("member_index", BigInteger, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("policy_version", BigInteger, nullable=False),
     Column("header", LargeBinary, nullable=False),
     Column("logprobs", LargeBinary, ForeignKey("blobs.hash"), nullable=False),
-    Column("stop", String, nullable=False),  # derived, like the four below
-    Column("failure", String),
+    Column("stop", _TEXT, nullable=False),  # derived, like the four below
+    Column("failure", _TEXT),
     Column("num_calls", Integer, nullable=False),
     Column("num_tokens", Integer, nullable=False),
     Column("num_sampled", Integer, nullable=False),
@@ -159,11 +163,11 @@ verdicts = Table(
     "verdicts",
     metadata,
     _leaf(),
-    Column("trace_id", String, ForeignKey("traces.trace_id"), nullable=False),
+    Column("trace_id", _TEXT, ForeignKey("traces.trace_id"), nullable=False),
     Column("sequence", Integer, nullable=False),
     Column("record", LargeBinary, nullable=False),
-    Column("status", String, nullable=False),  # derived, like the three below
-    Column("evaluator", String, nullable=False),
+    Column("status", _TEXT, nullable=False),  # derived, like the three below
+    Column("evaluator", _TEXT, nullable=False),
     Column("reward", Double),
     Column("completed", SmallInteger),
     UniqueConstraint("trace_id", "sequence"),
@@ -173,17 +177,27 @@ consumptions = Table(
     "consumptions",
     metadata,
     _leaf(),
-    Column("run_id", String, ForeignKey("runs.run_id"), nullable=False),
-    Column("group_id", String, ForeignKey("groups.group_id"), nullable=False),
+    Column("run_id", _TEXT, ForeignKey("runs.run_id"), nullable=False),
+    Column("group_id", _TEXT, ForeignKey("groups.group_id"), nullable=False),
     Column("step", BigInteger, nullable=False),
     UniqueConstraint("run_id", "group_id"),
+    Index(None, "run_id", "step"),
+)
+
+ready = Table(  # derived: complete groups that no step of their run has consumed
+    "ready",
+    metadata,
+    Column("run_id", _TEXT, primary_key=True),
+    Column("purpose", _TEXT, primary_key=True),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("leaf", Integer, ForeignKey("groups.leaf"), primary_key=True, autoincrement=False),
 )
 
 metrics = Table(
     "metrics",
     metadata,
-    Column("run_id", String, ForeignKey("runs.run_id"), primary_key=True),
-    Column("name", String, primary_key=True),
+    Column("run_id", _TEXT, ForeignKey("runs.run_id"), primary_key=True),
+    Column("name", _TEXT, primary_key=True),
     Column("step", BigInteger, primary_key=True, autoincrement=False),
     Column("value", Double),
     Column("checksum", LargeBinary, nullable=False),

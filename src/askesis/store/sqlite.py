@@ -1,13 +1,14 @@
-"""Everything that is peculiar to SQLite: the connection, its errors, the writer's lock, the checks of the file."""
+"""Everything that is peculiar to SQLite: the file, the connection, its errors, the writer's lock, the checks."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +18,7 @@ from askesis.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
 from askesis.trace import canonical_json
 
 __all__ = [
+    "SqliteDatabase",
     "WriterLock",
     "check_length",
     "connect",
@@ -32,8 +34,12 @@ __all__ = [
     "translated",
 ]
 
+Result = TypeVar("Result")
+
 _RESTORE = "run `askesis store verify`, then restore a backup"
 _PROBLEM_LIMIT = 100
+_SMALLEST_FILE_BYTES = 512
+"""The smallest page that SQLite knows."""
 
 
 def raw_connection(path: Path, *, mode: str, busy_timeout_s: float) -> sqlite3.Connection:
@@ -98,6 +104,61 @@ def make_durable(connection: Connection) -> None:
             connection.exec_driver_sql("UPDATE log_state SET size = size")
     finally:
         driver.execute("PRAGMA synchronous=NORMAL")
+
+
+class SqliteDatabase:
+    """A store in a file: one writing process, any number of readers. See :class:`askesis.store.database.Database`."""
+
+    def __init__(self, path: Path, *, create: bool, read_only: bool, wait_s: float) -> None:
+        self.path = path
+        self.where = str(path)
+        self.writable = not read_only
+        self._wait_s = wait_s
+        self._lock: WriterLock | None = None
+        _check_exists(path, create=create and not read_only)
+        with translated(path, wait_s):
+            try:
+                self._lock = None if read_only else WriterLock(path, busy_timeout_s=wait_s)
+                self._connection = connect(path, mode="ro" if read_only else "rwc", busy_timeout_s=wait_s)
+                try:
+                    with transaction(self._connection, writes=False):
+                        check_length(self._connection, path)
+                except BaseException:
+                    self._connection.close()
+                    raise
+            except BaseException:
+                if self._lock is not None:
+                    self._lock.release()
+                raise
+
+    @property
+    def closed(self) -> bool:
+        """Was it closed?"""
+        return self._connection.closed
+
+    def do(self, work: Callable[[Connection], Result], *, writes: bool) -> Result:
+        """Run ``work`` in a transaction: all or nothing."""
+        with translated(self.path, self._wait_s), transaction(self._connection, writes=writes) as connection:
+            return work(connection)
+
+    def migrate(self, work: Callable[[Connection], None]) -> None:
+        """As any other write: there is no second writer."""
+        self.do(work, writes=True)
+
+    def lock_run(self, run_id: str) -> None:
+        """Nothing is left to do: there is no second writer."""
+
+    def make_durable(self) -> None:
+        """Flush the write-ahead log."""
+        with translated(self.path, self._wait_s):
+            make_durable(self._connection)
+
+    def close(self) -> None:
+        """Let go of the file. A second call does nothing."""
+        if not self._connection.closed:
+            self._connection.close()
+        if self._lock is not None:
+            self._lock.release()
 
 
 class WriterLock:
@@ -205,3 +266,19 @@ def _typed(error: BaseException, path: Path, busy_timeout_s: float) -> StoreErro
     if is_damage or is_cut or isinstance(error, UnicodeDecodeError) or got.startswith("Could not decode"):
         return StoreCorrupt("the store is damaged", where=where, got=got, next_step=_RESTORE)
     return StoreError("the store cannot be used", where=where, got=got, next_step="see the message of SQLite above")
+
+
+def _check_exists(path: Path, *, create: bool) -> None:
+    if path.is_dir():
+        raise StoreError("a store is a file, this is a folder", where=str(path), next_step="name a file in it")
+    if path.exists() and 0 < path.stat().st_size < _SMALLEST_FILE_BYTES:
+        raise cut(path)  # SQLite would take it for a new file and write over it
+    if create:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise file_error(error, path) from error
+    elif not path.exists():
+        raise StoreError(
+            "there is no store here", where=str(path), next_step="check the path; training creates the store"
+        )

@@ -1,97 +1,90 @@
-"""The store: runs, groups of traces, verdicts, consumption and metrics in one file."""
+"""The store: runs, groups of traces, verdicts, consumption and metrics in one database."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from sqlalchemy import Connection, select
 
 from askesis.clock import Clock, SystemClock
 from askesis.errors import StoreError
-from askesis.store import events, listing, log, sqlite
+from askesis.store import events, listing, log, queue, sqlite
+from askesis.store.database import Database, is_url
 from askesis.store.migrate import prepare
 from askesis.store.reading import read_group
 from askesis.store.records import Group, Head, Report, RunEntry, RunRecord, TraceSummary
+from askesis.store.rows import GroupWrite, unsigned_zero
 from askesis.store.schema import groups
 from askesis.store.verify import verify
 from askesis.trace import Verdict
 
 __all__ = ["Store"]
 
-_SMALLEST_FILE_BYTES = 512
-"""The smallest page that SQLite knows."""
+Result = TypeVar("Result")
 
 
 class Store:
-    """One writer, any number of readers, used from the thread and the process that opened it.
+    """Everything that a run leaves behind, used from the thread and the process that opened it.
 
-    Every method is one transaction: it happens whole or not at all. Writes are idempotent: what was stored is accepted
-    again, and refused with StoreConflict when its content differs. Raises StoreBusy, StoreFull, StoreCorrupt or
-    StoreError.
+    In a file (SQLite) it has one writer and any number of readers, at a URL (PostgreSQL) many writers, who append one
+    after the other. Every method is one transaction: it happens whole or not at all. Writes are idempotent: what was
+    stored is accepted again, and refused with StoreConflict when its content differs. So a write whose answer was lost
+    with the server is repeated, for as long as ``open`` was told to wait. Raises StoreBusy, StoreFull, StoreCorrupt,
+    StoreUnreachable or StoreError.
     """
 
-    def __init__(
-        self, path: Path, connection: Connection, lock: sqlite.WriterLock | None, busy_timeout_s: float, clock: Clock
-    ) -> None:
-        self.path = path
-        self._connection = connection
-        self._lock = lock
-        self._busy_timeout_s = busy_timeout_s
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
         self._clock = clock
         self._process = os.getpid()
+        self._thread = threading.get_ident()
 
     @classmethod
     def open(
         cls,
-        path: Path,
+        target: Path | str,
         *,
         create: bool = True,
         read_only: bool = False,
         busy_timeout_s: float = 10.0,
         clock: Clock | None = None,
     ) -> Self:
-        """Open the store at ``path``; a missing one is created if ``create``.
+        """Open the store in a file or at ``postgresql+psycopg://user@host:5432/database``.
 
         Args:
-            busy_timeout_s: how long to wait for another process in seconds.
+            create: make a new store where there is none; a database on a server must exist, an empty one will do.
+            busy_timeout_s: how long to wait in seconds for another writer, or for a server that starts anew.
             clock: where the times of records come from; the machine's by default.
 
         Raises:
-            StoreBusy: another process has it open for writing.
-            StoreCorrupt: the file is damaged, cut, or no store.
+            StoreBusy: another process has the file open for writing.
+            StoreCorrupt: it is damaged, cut, or no store.
+            StoreUnreachable: no server answers there.
             StoreError: it does not exist and may not be created, or a newer askesis wrote it.
+            MissingExtra: a URL needs the package psycopg.
         """
-        path = Path(path)
-        _check_exists(path, create=create and not read_only)
-        lock = None
-        with sqlite.translated(path, busy_timeout_s):
-            try:
-                lock = None if read_only else sqlite.WriterLock(path, busy_timeout_s=busy_timeout_s)
-                mode = "ro" if read_only else "rwc"
-                connection = sqlite.connect(path, mode=mode, busy_timeout_s=busy_timeout_s)
-                try:
-                    prepare(connection, path, writable=not read_only)
-                except BaseException:
-                    connection.close()
-                    raise
-            except BaseException:
-                if lock is not None:
-                    lock.release()
-                raise
-        return cls(path, connection, lock, busy_timeout_s, clock or SystemClock())
+        database = _database(target, create=create, read_only=read_only, wait_s=busy_timeout_s)
+        try:
+            prepare(database, create=create)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, clock or SystemClock())
+
+    @property
+    def where(self) -> str:
+        """Path or address, without password."""
+        return self._database.where
 
     def close(self) -> None:
-        """Let go of the file. A second call does nothing."""
-        if not self._connection.closed:
-            self._connection.close()
-        if self._lock is not None:
-            self._lock.release()
+        """Let go of the database. A second call does nothing."""
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -102,43 +95,52 @@ class Store:
         self.close()
 
     def _require_open(self, *, writes: bool) -> None:
-        if os.getpid() != self._process or self._connection.closed:
+        if os.getpid() != self._process or self._database.closed:
             raise StoreError(
                 "the store is not open in this process",
-                where=str(self.path),
+                where=self.where,
                 next_step="open it in the process that uses it; a forked child cannot share it",
             )
-        if writes and self._lock is None:
-            raise StoreError("the store was opened for reading", where=str(self.path), next_step="read_only=False")
+        if threading.get_ident() != self._thread:
+            raise StoreError(
+                "the store belongs to the thread that opened it",
+                where=self.where,
+                next_step="open it once more in this thread",
+            )
+        if writes and not self._database.writable:
+            raise StoreError("the store was opened for reading", where=self.where, next_step="read_only=False")
 
-    @contextmanager
-    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
-        self._require_open(writes=writes)
-        with (
-            sqlite.translated(self.path, self._busy_timeout_s),
-            sqlite.transaction(self._connection, writes=writes) as connection,
-        ):
-            yield connection
+    def _read(self, work: Callable[[Connection], Result]) -> Result:
+        self._require_open(writes=False)
+        return self._database.do(work, writes=False)
+
+    def _write(self, work: Callable[[Connection], Result]) -> Result:
+        self._require_open(writes=True)
+        return self._database.do(work, writes=True)
+
+    def lock_run(self, run_id: str) -> None:
+        """Be the only process that drives the run, until this store is closed. Raises StoreBusy.
+
+        In a file there is nothing to do, since the store itself has one writer.
+        """
+        self._require_open(writes=True)
+        self._database.lock_run(run_id)
 
     def add_run(self, run: RunRecord) -> None:
         """Store a run. Raises StoreConflict if the name belongs to a run of other content."""
-        with self._transaction(writes=True) as connection:
-            events.add_run(connection, run, self._clock.now())
+        self._write(lambda c: events.add_run(c, run, self._clock.now()))
 
     def run(self, run_id: str) -> RunEntry | None:
         """A run, or None if there is none of that name."""
-        with self._transaction(writes=False) as connection:
-            return next(iter(listing.runs(connection, run_id)), None)
+        return self._read(lambda c: next(iter(listing.runs(c, run_id)), None))
 
     def runs(self) -> list[RunEntry]:
         """All runs, oldest first."""
-        with self._transaction(writes=False) as connection:
-            return listing.runs(connection, None)
+        return self._read(lambda c: listing.runs(c, None))
 
     def set_run_status(self, run_id: str, status: str) -> None:
         """Set the status: running, finished or failed. Bookkeeping; no part of the log."""
-        with self._transaction(writes=True) as connection:
-            events.set_run_status(connection, run_id, status)
+        self._write(lambda c: events.set_run_status(c, run_id, status))
 
     def append_group(self, group: Group) -> None:
         """Store a complete group: task, traces and first verdicts. The run must exist."""
@@ -146,14 +148,13 @@ class Store:
 
     def append_groups(self, groups: Sequence[Group]) -> None:
         """Store several groups in one transaction: a step's groups are there together or not at all."""
-        with self._transaction(writes=True) as connection:
-            for group in groups:
-                events.append_group(connection, group, self._clock.now())
+        self._require_open(writes=True)
+        writes = [GroupWrite(group) for group in groups]
+        self._write(lambda c: events.append_groups(c, writes, self._clock.now()))
 
     def group(self, group_id: str) -> Group | None:
         """A group, checked against the log, with the latest verdict of each trace; None if there is no such group."""
-        with self._transaction(writes=False) as connection:
-            return read_group(connection, group_id)
+        return self._read(lambda c: read_group(c, group_id))
 
     def groups(self, run_id: str, *, purpose: str | None = None, step: int | None = None) -> Iterator[Group]:
         """The groups of a run in the order in which they were stored, one read at a time."""
@@ -162,9 +163,7 @@ class Store:
             query = query.where(groups.c.purpose == purpose)
         if step is not None:
             query = query.where(groups.c.step == step)
-        with self._transaction(writes=False) as connection:
-            names = list(connection.execute(query).scalars())
-        for name in names:
+        for name in self._read(lambda c: list(c.scalars(query))):
             group = self.group(name)
             if group is not None:
                 yield group
@@ -172,8 +171,7 @@ class Store:
     def steps(self, run_id: str, purpose: str) -> list[int]:
         """The steps that have groups of this purpose, ascending; reads no trace."""
         query = select(groups.c.step).where(groups.c.run_id == run_id, groups.c.purpose == purpose)
-        with self._transaction(writes=False) as connection:
-            return sorted(connection.scalars(query.distinct()))
+        return self._read(lambda c: sorted(c.scalars(query.distinct())))
 
     def append_verdict(self, trace_id: str, verdict: Verdict) -> int:
         """Add a later verdict; it replaces none, but the latest counts. Equal to the latest: nothing is added.
@@ -181,50 +179,65 @@ class Store:
         Returns:
             Its number among the verdicts of the trace; the one stored with the group is 0.
         """
-        with self._transaction(writes=True) as connection:
-            return events.append_verdict(connection, trace_id, verdict)
+        since: list[int] = []
+        return self._write(lambda c: events.append_verdict(c, trace_id, verdict, since))
 
     def verdicts(self, trace_id: str) -> list[Verdict]:
         """All verdicts of a trace, oldest first."""
-        with self._transaction(writes=False) as connection:
-            return listing.verdicts(connection, trace_id)
+        return self._read(lambda c: listing.verdicts(c, trace_id))
+
+    def claim(
+        self, run_id: str, *, step: int, count: int, purpose: str = "train", oldest_step: int | None = None
+    ) -> list[str]:
+        """Consume the next ``count`` complete groups for a training step: exactly so many, or none if fewer wait.
+
+        A group is complete when no trace of it waits for a verdict. Groups of the oldest step come first, in stored
+        order within it. What ``step`` has consumed already counts, so a call that is repeated (after a crash, too)
+        returns the same groups, and consumers that name different steps never share one.
+
+        Args:
+            oldest_step: groups that an earlier step asked for are passed over; they stay where they are.
+
+        Returns:
+            The names of the groups; empty if they do not suffice.
+        """
+        return self._write(
+            lambda c: events.claim(c, run_id, step=step, count=count, purpose=purpose, oldest_step=oldest_step)
+        )
+
+    def num_ready(self, run_id: str, *, purpose: str = "train", oldest_step: int | None = None) -> int:
+        """How many complete groups wait to be claimed."""
+        return self._read(lambda c: queue.num_ready(c, run_id, purpose, oldest_step))
 
     def consume(self, run_id: str, group_ids: Sequence[str], *, step: int) -> None:
         """Note that training step ``step`` used the groups. Raises StoreConflict if another step of the run did."""
-        with self._transaction(writes=True) as connection:
-            events.consume(connection, run_id, group_ids, step)
+        self._write(lambda c: events.consume(c, run_id, group_ids, step))
 
     def consumed(self, run_id: str) -> dict[str, int]:
         """Which step used which group, in the order of use."""
-        with self._transaction(writes=False) as connection:
-            return listing.consumed(connection, run_id)
+        return self._read(lambda c: listing.consumed(c, run_id))
 
     def log_metrics(self, run_id: str, step: int, values: Mapping[str, float | None]) -> None:
         """Store numbers of a step; a name that the step already has is overwritten. None and NaN are kept as None."""
-        numbers = {k: None if v is None or math.isnan(v) else float(v) for k, v in values.items()}
-        with self._transaction(writes=True) as connection:
-            events.log_metrics(connection, run_id, step, numbers)
+        numbers = {k: None if v is None or math.isnan(v) else unsigned_zero(v) for k, v in values.items()}
+        self._write(lambda c: events.log_metrics(c, run_id, step, numbers))
 
     def metrics(self, run_id: str) -> dict[str, list[tuple[int, float | None]]]:
         """Every metric of a run as pairs of step and value, by step."""
-        with self._transaction(writes=False) as connection:
-            return listing.metrics(connection, run_id)
+        return self._read(lambda c: listing.metrics(c, run_id))
 
     def trace_summaries(self, run_id: str, *, limit: int = 50, offset: int = 0) -> list[TraceSummary]:
         """One line per trace of a run in stored order, with its latest verdict."""
-        with self._transaction(writes=False) as connection:
-            return listing.trace_summaries(connection, run_id, limit, offset)
+        return self._read(lambda c: listing.trace_summaries(c, run_id, limit, offset))
 
     def head(self) -> Head:
         """Size and root of the Merkle log."""
-        with self._transaction(writes=False) as connection:
-            return log.head_of(log.read_frontier(connection))
+        return self._read(lambda c: log.head_of(log.read_frontier(c)))
 
     def sync(self) -> None:
         """Make everything stored so far survive a power cut (a killed process never loses anything that was stored)."""
         self._require_open(writes=True)
-        with sqlite.translated(self.path, self._busy_timeout_s):
-            sqlite.make_durable(self._connection)
+        self._database.make_durable()
 
     def write_head(self, path: Path) -> None:
         """Append the present head to a file outside the database, durably. The store is made durable first."""
@@ -240,21 +253,12 @@ class Store:
         Without such heads a store that was cut, rolled back, or rewritten together with its log cannot be told from a
         genuine one.
         """
-        with self._transaction(writes=False) as connection:
-            return verify(connection, None if heads is None else Path(heads))
+        return self._read(lambda c: verify(c, None if heads is None else Path(heads)))
 
 
-def _check_exists(path: Path, *, create: bool) -> None:
-    if path.is_dir():
-        raise StoreError("a store is a file, this is a folder", where=str(path), next_step="name a file in it")
-    if path.exists() and 0 < path.stat().st_size < _SMALLEST_FILE_BYTES:
-        raise sqlite.cut(path)  # SQLite would take it for a new file and write over it
-    if create:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise sqlite.file_error(error, path) from error
-    elif not path.exists():
-        raise StoreError(
-            "there is no store here", where=str(path), next_step="check the path; training creates the store"
-        )
+def _database(target: Path | str, *, create: bool, read_only: bool, wait_s: float) -> Database:
+    if is_url(target):
+        from askesis.store.postgres import PostgresDatabase
+
+        return PostgresDatabase(str(target), read_only=read_only, wait_s=wait_s)
+    return sqlite.SqliteDatabase(Path(target), create=create, read_only=read_only, wait_s=wait_s)

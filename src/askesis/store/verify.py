@@ -11,14 +11,14 @@ from sqlalchemy import Connection, Row, Table, select
 from sqlalchemy.exc import DBAPIError
 
 from askesis.errors import StoreCorrupt, StoreError
-from askesis.store import schema
+from askesis.store import queue, schema
 from askesis.store.canonical import altered, checksum, decoding, from_json, group_leaf, printable, task_leaf, task_of
+from askesis.store.database import catalog_of
 from askesis.store.listing import check_consumption_row, check_metric_row, check_run_row
 from askesis.store.log import head_of, read_frontier, read_heads
 from askesis.store.merkle import HASH_BYTES, Frontier
 from askesis.store.reading import check_verdict_row, fetch_group, read_trace
 from askesis.store.records import Finding, Head, Report
-from askesis.store.sqlite import structure_problems
 
 __all__ = ["verify"]
 
@@ -57,21 +57,27 @@ def verify(connection: Connection, heads_path: Path | None) -> Report:
                 "there is no heads file here", where=str(heads_path), next_step="check the path"
             ) from error
     checks: list[Callable[[], Iterator[_Problem]]] = [
-        lambda: (_Problem(-1, Finding(record="database", problem=line)) for line in structure_problems(connection)),
+        lambda: (
+            _Problem(-1, Finding(record="database", problem=line))
+            for line in catalog_of(connection).structure_problems(connection)
+        ),
         lambda: _check_log(connection, tree, heads),
         lambda: _check_presence(connection),
         lambda: _check_simple(connection),
         lambda: _check_groups(connection),
         lambda: _check_blobs(connection),
+        lambda: _check_queue(connection),
     ]
     for check in checks:
         try:
-            with decoding("database"):
+            with decoding("database"), connection.begin_nested():  # a check that fails must not end the transaction
                 for problem in check():
                     problems.append(problem)
         except StoreCorrupt as error:  # this check can read no further; the others go on
             problems.append(_problem(-1, error))
         except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
             problems.append(_Problem(-1, Finding(record="database", problem=f"it cannot be read: {error.orig}")))
     findings = tuple(dict.fromkeys(p.finding for p in sorted(problems, key=lambda p: p.leaf)))
     head = head_of(tree)
@@ -201,10 +207,14 @@ def _check_groups(connection: Connection) -> Iterator[_Problem]:
 
 def _check_blobs(connection: Connection) -> Iterator[_Problem]:
     """Arrays that nothing points to were not written by us."""
-    blobs, used = schema.blobs, (schema.traces.c.logprobs, schema.nodes.c.tokens)
-    query = select(blobs.c.hash)
-    for column in used:
-        query = query.where(blobs.c.hash.not_in(select(column)))
+    used = (select(schema.traces.c.logprobs), select(schema.nodes.c.tokens))
     with decoding("table blobs"):
-        for (name,) in connection.execute(query).all():
+        for (name,) in connection.execute(select(schema.blobs.c.hash).except_(*used)).all():
             yield _Problem(-1, Finding(record=f"blob {name.hex()}", problem="no record uses it"))
+
+
+def _check_queue(connection: Connection) -> Iterator[_Problem]:
+    """Groups that would be consumed never, or twice."""
+    with decoding("table ready"):
+        for leaf, group_id, problem in queue.problems(connection):
+            yield _Problem(leaf, Finding(record=f"group {group_id}", problem=problem))

@@ -147,7 +147,10 @@ class StopReason(StrEnum):
     MAX_TURNS = "max_turns"
     MAX_TOKENS = "max_tokens"
     MAX_SECONDS = "max_seconds"
+    MAX_TOOL_CALLS = "max_tool_calls"
     CONTEXT_OVERFLOW = "context_overflow"
+    MALFORMED = "malformed"
+    """The policy broke the protocol of its harness, for example by writing no memory where one was asked for."""
     ENVIRONMENT_LIMIT = "environment_limit"
     """The environment itself cut the episode (its own step limit)."""
     FAILED = "failed"
@@ -155,8 +158,10 @@ class StopReason(StrEnum):
 
     @property
     def is_terminated(self) -> bool:
-        """The episode came to its own end; nothing follows, so nothing is bootstrapped."""
-        return self is StopReason.TERMINATED
+        """The episode came to its own end, by the world's rules or by the policy's own fault; nothing follows, so
+        nothing is bootstrapped.
+        """
+        return self in (StopReason.TERMINATED, StopReason.MALFORMED)
 
     @property
     def is_truncated(self) -> bool:

@@ -12,15 +12,17 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from askesis.engines import Engine, Sampling
 from askesis.environments import World
 from askesis.errors import AskesisError, CheckpointError, SelfCheckError
 from askesis.learners import GradientLearner, Sample
+from askesis.learners.evolution import EvolutionLearner
 from askesis.policy.loading import Policy, save_policy, weights_hash
 from askesis.recipe import Recipe, Resolved
 from askesis.rollout import usable_members
@@ -28,8 +30,17 @@ from askesis.store import Group, RunRecord, Store
 from askesis.trace import Task
 from askesis.training import checkpoint, selfcheck
 from askesis.training.evaluating import evaluation_of, evaluation_sampling, summarise
+from askesis.training.evolving import Evolver, LocalEvaluator, Stepped
 from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
-from askesis.training.pieces import make_algorithm, make_learner, make_runner, open_policy, set_threads
+from askesis.training.pieces import (
+    check_learner,
+    describe,
+    make_evolution,
+    make_learner,
+    make_runner,
+    open_policy,
+    set_threads,
+)
 from askesis.training.progress import Phase, Progress, StepEvent
 from askesis.training.report.data import Evaluation
 from askesis.training.rundir import RunDir
@@ -60,7 +71,8 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
     identity = run.identity()
     started = time.monotonic()
     already_s = float(run.state().get("wall_s", 0.0))
-    parts = _Parts.load(resolved.recipe, progress)  # nothing is written before it is known that the run can start
+    # Nothing is written before it is known that the run can start.
+    parts = _Parts.load(resolved.recipe, run.path, progress)
     with Store.open(run.store) as store:  # locks the run: a second process stops here and changes nothing
         try:
             run.update_state(status="running", started=run.state().get("started") or time.time())
@@ -116,13 +128,13 @@ class _Parts:
     """What a run is made of, loaded and checked before anything is written."""
 
     policy: Policy
-    learner: GradientLearner
+    learner: GradientLearner | EvolutionLearner
     sampler: Sampler
 
     @classmethod
-    def load(cls, recipe: Recipe, progress: Progress) -> Self:
-        """Load the policy and build the learner and the sampler around it."""
-        make_algorithm(recipe)
+    def load(cls, recipe: Recipe, folder: Path, progress: Progress) -> Self:
+        """Load the policy and build the learner and the sampler around it. ``folder`` is the run's."""
+        check_learner(recipe)
         set_threads(recipe.run.threads)
         progress.stage("loading the policy")
         policy = open_policy(recipe.policy, seed=recipe.run.seed)
@@ -133,7 +145,9 @@ class _Parts:
             admission=recipe.engine.admission,
             kv_tokens=recipe.engine.kv_tokens,
         )
-        return cls(policy=policy, learner=make_learner(recipe, policy), sampler=sampler)
+        evolves = recipe.learner.kind == "evolution"
+        learner = make_evolution(recipe, policy, folder) if evolves else make_learner(recipe, policy)
+        return cls(policy=policy, learner=learner, sampler=sampler)
 
 
 class _Trainer:
@@ -166,7 +180,7 @@ class _Trainer:
                 next_step="put the model back, or start anew in another run.dir",
             )
         run.update_state(
-            algorithm=self._learner.algorithm.describe(),
+            algorithm=describe(self._learner),
             initial_weights=start,
             kernel=self._sampler.current.capabilities.kernel,
         )
@@ -241,19 +255,13 @@ class _Trainer:
 
     async def _train_step(self) -> None:
         began = time.monotonic()
-        step = self.step
-        groups = await self._training_groups()
-        sampled_s = time.monotonic() - began
-        samples = self._samples(groups)
-        if samples:
-            await self._self_check(samples)
-        metrics = rollout_metrics(groups)
-        if samples:
-            update = await self._sampler.compute(lambda: self._learner.update(samples))
-            self._sampler.publish(self._learner.version)
-            metrics |= update.metrics
-            self._watch_drift(update.metrics.get("drift"))
-        self._store.consume(self._run_id, [g.group_id for g in groups], step=step)
+        learner = self._learner
+        if isinstance(learner, EvolutionLearner):
+            groups, learned, sampled_s = await self._evolve(learner)
+        else:
+            groups, learned, sampled_s = await self._descend(learner)
+        metrics = {**rollout_metrics(groups), **learned}
+        self._store.consume(self._run_id, [g.group_id for g in groups], step=self.step)
         seconds = time.monotonic() - began
         sampled = sum(m.trace.num_sampled for g in groups for m in g.members)
         metrics |= {
@@ -264,10 +272,35 @@ class _Trainer:
         self.step += 1
         self._record(metrics)
 
-    async def _training_groups(self) -> list[Group]:
+    async def _descend(self, learner: GradientLearner) -> Stepped:
+        """A step down the gradient."""
+        began = time.monotonic()
+        groups = await self._training_groups(learner)
+        sampled_s = time.monotonic() - began
+        samples = self._samples(learner, groups)
+        if not samples:
+            return Stepped(groups, {}, sampled_s)
+        await self._self_check(learner, samples)
+        update = await self._sampler.compute(lambda: learner.update(samples))
+        self._sampler.publish(learner.version)
+        self._watch_drift(update.metrics.get("drift"))
+        return Stepped(groups, update.metrics, sampled_s)
+
+    async def _evolve(self, learner: EvolutionLearner) -> Stepped:
+        """A step of evolution."""
+        recipe, sampler = self._recipe, self._sampler
+        if self._is_check_due():
+            self._keep_checks(await sampler.compute(lambda: selfcheck.run_evolution_checks(sampler.engine, learner)))
+        evaluator = LocalEvaluator(recipe, learner, sampler, self._world)
+        evolver = Evolver(recipe, self._run_id, learner, self._world, self._store, evaluator)
+        count = recipe.rollout.groups_per_step * recipe.rollout.group_size
+        with self._ticking(f"{count} sessions of train step {self.step}"):
+            return await evolver.step(self.step, sampler)
+
+    async def _training_groups(self, learner: GradientLearner) -> list[Group]:
         """The groups of this step; with dynamic sampling, more of them while too many teach nothing."""
         rollout = self._recipe.rollout
-        rounds = rollout.max_resamples if self._learner.algorithm.resamples_constant_groups else 0
+        rounds = rollout.max_resamples if learner.algorithm.resamples_constant_groups else 0
         groups = await self._round(0, rollout.groups_per_step)
         for number in range(1, rounds + 1):
             missing = rollout.groups_per_step - sum(not is_constant(g) for g in groups)
@@ -302,13 +335,10 @@ class _Trainer:
             return [self._stored(f"{prefix}/{place:04d}") for place in places]
         seed = self._recipe.run.seed
         specs = group_specs(self._run_id, purpose, step, tasks, size, seed=seed, first_place=first_place)
-        waiting = asyncio.create_task(self._tick(f"{len(specs) * size} sessions of {purpose} step {step}"))
-        try:
+        with self._ticking(f"{len(specs) * size} sessions of {purpose} step {step}"):
             groups = await make_runner(self._recipe, self._policy, engine, self._world, sampling).run(
                 specs, policy_version=engine.version
             )
-        finally:
-            waiting.cancel()
         refuse_total_failure(groups, purpose, step)
         self._store.append_groups(groups)
         return groups
@@ -319,14 +349,23 @@ class _Trainer:
             raise CheckpointError("the store lacks a group of a committed step", where=group_id)
         return group
 
+    @contextmanager
+    def _ticking(self, awaited: str) -> Iterator[None]:
+        """The progress shows that something is waited for."""
+        waiting = asyncio.create_task(self._tick(awaited))
+        try:
+            yield
+        finally:
+            waiting.cancel()
+
     async def _tick(self, awaited: str) -> None:
         while True:
             await asyncio.sleep(0.5)
             self._progress.tick(awaited)
 
-    def _samples(self, groups: Sequence[Group]) -> list[Sample]:
+    def _samples(self, learner: GradientLearner, groups: Sequence[Group]) -> list[Sample]:
         samples = []
-        drops_constant = self._learner.algorithm.resamples_constant_groups
+        drops_constant = learner.algorithm.resamples_constant_groups
         for number, group in enumerate(groups):
             rollout = self._recipe.rollout
             if drops_constant and is_constant(group):
@@ -345,17 +384,24 @@ class _Trainer:
                     )
         return samples
 
-    async def _self_check(self, samples: Sequence[Sample]) -> None:
+    def _is_check_due(self) -> bool:
         """At the first step that this process learns from, and then as often as the recipe says."""
         every = self._recipe.training.self_check_every
-        is_stale = self._sampler.engine.version != self._learner.version  # then there is nothing to compare
-        if is_stale or (self._checked and not (every and self.step % every == 0)):
+        return not self._checked or bool(every and self.step % every == 0)
+
+    async def _self_check(self, learner: GradientLearner, samples: Sequence[Sample]) -> None:
+        is_stale = self._sampler.engine.version != learner.version  # then there is nothing to compare
+        if is_stale or not self._is_check_due():
             return
-        self._checked = True
         max_drift = self._recipe.training.max_drift
         results = await self._sampler.compute(
-            lambda: selfcheck.run_checks(self._sampler.engine, self._learner, samples, max_drift=max_drift)
+            lambda: selfcheck.run_checks(self._sampler.engine, learner, samples, max_drift=max_drift)
         )
+        self._keep_checks(results)
+
+    def _keep_checks(self, results: Sequence[selfcheck.CheckResult]) -> None:
+        """Write down what was checked. Raises SelfCheckError for a check that failed."""
+        self._checked = True
         checks = [{"name": r.name, "passed": r.passed, "detail": f"step {self.step}: {r.detail}"} for r in results]
         self._run.update_state(self_checks=checks)
         selfcheck.require(results, step=self.step)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 
+from askesis.agents import make_harness
 from askesis.algorithms import Algorithm, build
 from askesis.engines import Engine, Sampling
 from askesis.environments import World
 from askesis.errors import RecipeError
 from askesis.gateway import Gateway
 from askesis.learners import GradientLearner, LearnerSettings
+from askesis.learners.evolution import EvolutionLearner, EvolutionSettings
 from askesis.policy.loading import Policy, load_policy
 from askesis.recipe import PolicySection, Recipe
 from askesis.recipe.schema import Option
@@ -17,7 +22,18 @@ from askesis.rollout import RolloutRunner, RolloutSettings
 from askesis.streams import seed_of
 from askesis.trace import Budgets
 
-__all__ = ["make_algorithm", "make_learner", "make_runner", "open_policy", "set_threads", "training_sampling"]
+__all__ = [
+    "check_learner",
+    "describe",
+    "evolution_settings",
+    "make_algorithm",
+    "make_evolution",
+    "make_learner",
+    "make_runner",
+    "open_policy",
+    "set_threads",
+    "training_sampling",
+]
 
 
 def set_threads(threads: int) -> None:
@@ -47,6 +63,7 @@ def make_runner(
             missing_members=rollout.missing_members,
             budgets=Budgets(turns=rollout.max_turns, tokens=rollout.max_session_tokens, seconds=rollout.max_session_s),
         ),
+        harness=make_harness(recipe.agent, world.environment.tools()),
     )
 
 
@@ -71,8 +88,51 @@ def training_sampling(recipe: Recipe) -> Sampling:
     )
 
 
+def check_learner(recipe: Recipe) -> None:
+    """Refuse a recipe whose learner cannot be built, before a model is loaded. Raises RecipeError."""
+    if recipe.learner.kind == "evolution":
+        evolution_settings(recipe)
+    else:
+        make_algorithm(recipe)
+
+
+def describe(learner: GradientLearner | EvolutionLearner) -> dict[str, Any]:
+    """What learns, for the report."""
+    return learner.describe() if isinstance(learner, EvolutionLearner) else learner.algorithm.describe()
+
+
+def evolution_settings(recipe: Recipe) -> EvolutionSettings:
+    """The constants of the evolution that a recipe describes. Raises RecipeError."""
+    section, size = recipe.learner.evolution, recipe.rollout.group_size
+    share = {"es": 0, "essam": size // 2, "essam_f": max(size // 5, 2)}[section.method]
+    first = section.first_population or share
+    if section.method == "es" and first:
+        raise RecipeError(
+            "an evolution strategy without a sharpness-aware step has one population",
+            where="learner.evolution.first_population",
+            got=first,
+            expected="0, or learner.evolution.method = essam or essam_f",
+        )
+    return EvolutionSettings(
+        method=section.method,
+        population=size - first,
+        first_population=first,
+        sigma=section.sigma,
+        alpha=section.sigma / 2 if section.alpha is None else section.alpha,
+        rho=section.rho,
+        antithetic=section.antithetic,
+        compares=section.compares,
+        seed=recipe.run.seed,
+    )
+
+
+def make_evolution(recipe: Recipe, policy: Policy, folder: Path) -> EvolutionLearner:
+    """The evolution that a recipe describes; its centre lies in a nameless file in ``folder``."""
+    return EvolutionLearner(policy, evolution_settings(recipe), folder=folder)
+
+
 def make_learner(recipe: Recipe, policy: Policy) -> GradientLearner:
-    """The learner that a recipe describes. Raises RecipeError for a wrong algorithm or option."""
+    """The gradient learner that a recipe describes. Raises RecipeError for a wrong algorithm or option."""
     training = recipe.training
     if recipe.policy.dtype == "bfloat16" and not recipe.policy.lora_rank:
         raise RecipeError(

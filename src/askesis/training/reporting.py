@@ -59,7 +59,7 @@ def collect(run: RunDir) -> ReportData:
         run_id=run_id,
         status=state.get("status", "new"),
         summary=f"{recipe['policy.name']} on {recipe['environment.name']}/{recipe['environment.family']} "
-        f"with {recipe['algorithm.name']}",
+        f"with {_method(recipe)}",
         started=state.get("started"),
         finished=state.get("finished"),
         steps_done=state.get("step"),
@@ -79,6 +79,12 @@ def collect(run: RunDir) -> ReportData:
         groups=samples,
         warnings=[*state.get("warnings", ()), *([state["error"]] if state.get("error") else ())],
     )
+
+
+def _method(recipe: Mapping[str, Any]) -> str:
+    """What learned: a preset of the gradient learner, or the method of evolution. Runs of old know only presets."""
+    name = "learner.evolution.method" if recipe.get("learner.kind") == "evolution" else "algorithm.name"
+    return str(recipe[name])
 
 
 def _when(evaluation: Evaluation) -> tuple[int, int]:

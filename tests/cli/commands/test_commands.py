@@ -127,6 +127,15 @@ def test_the_store_commands(trained: Path, ask: Ask, tmp_path: Path) -> None:
     assert ask("store", "export", "one", str(out), "--json")[3]["rows"] == 14
     assert json.loads(out.read_text().splitlines()[0])["messages"][0]["role"] == "user"
     assert ask("store", "export", "one", str(tmp_path / "t.csv"))[0] == 2
+    assert "no such run" in ask("store", "export", "one", str(out), "--run-id", "two")[2]
+
+
+def test_a_copied_store_has_the_same_head(trained: Path, ask: Ask, tmp_path: Path) -> None:
+    target = str(tmp_path / "copy.db")
+    copied = ask("store", "copy", "one", target, "--json")[3]
+    assert copied["root"] == ask("store", "verify", "one", "--json")[3]["root"]
+    assert ask("store", "verify", target, "--heads", str(trained / "runs" / "one" / "heads.jsonl"), "--json")[3]["ok"] is True
+    assert "holds records already" in ask("store", "copy", "one", target)[2]
 
 
 def test_an_altered_store_is_found_and_named(trained: Path, ask: Ask, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from askesis.algorithms.credits.confidence import CONFIDENCE
 from askesis.algorithms.credits.dgpo_hellinger import DGPO_HELLINGER
+from askesis.algorithms.credits.last_turn import LAST_TURN
 from askesis.algorithms.stages import CreditStage
 from askesis.algorithms.types import CreditReport, RewardBatch, TokenBatch
 
@@ -16,4 +17,4 @@ def _unchanged(advantage_BT: Tensor, batch: RewardBatch, tokens: TokenBatch) -> 
 
 NONE = CreditStage(name="none", function=_unchanged, summary="every token of a turn alike")
 
-BUILT_IN_CREDITS: tuple[CreditStage, ...] = (NONE, CONFIDENCE, DGPO_HELLINGER)
+BUILT_IN_CREDITS: tuple[CreditStage, ...] = (NONE, CONFIDENCE, DGPO_HELLINGER, LAST_TURN)

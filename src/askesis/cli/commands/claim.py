@@ -7,11 +7,10 @@ import traceback
 
 from askesis.claims.catalog import CLAIMS, find_study
 from askesis.claims.checking import check, claim_folder
+from askesis.claims.claim import Claim, Plan, number
 from askesis.claims.judging import ClaimResult
-from askesis.claims.reading import FinishedRun
 from askesis.claims.records import closing_line
-from askesis.claims.running import FailedRun
-from askesis.claims.study import Plan, Study
+from askesis.claims.running import FailedRun, Finished
 from askesis.cli import output
 from askesis.errors import AskesisError, RecipeError
 
@@ -60,14 +59,14 @@ def _list(*, json_output: bool) -> None:
 
 
 class _Counter:
-    """A line on standard error for each run that has ended."""
+    """A line on standard error for each trial that has ended."""
 
-    def __init__(self, study: Study, scale: str, seeds: int | None) -> None:
+    def __init__(self, study: Claim, scale: str, seeds: int | None) -> None:
         cells = len(study.settings) * len(study.arms)
         self._total = cells * (study.scale(scale).seeds if seeds is None else seeds)
         self._ended = 0
 
-    def __call__(self, plan: Plan, outcome: FinishedRun | FailedRun) -> None:
+    def __call__(self, plan: Plan, outcome: Finished | FailedRun) -> None:
         self._ended += 1
         said = f"FAILED: {outcome.cause}" if isinstance(outcome, FailedRun) else f"{outcome.wall_s:.0f} s"
         line = f"{self._ended}/{self._total} {plan.setting}, {plan.arm}, seed {plan.seed}: {said}"
@@ -75,30 +74,33 @@ class _Counter:
 
 
 def _show(result: ClaimResult) -> None:
-    metrics = [metric.name for metric in result.study.metrics]
+    claim = result.claim
+    first = claim.metrics[0]
     rows: list[tuple[object, ...]] = []
     for arm in result.arms:
-        reached = [_percent(*arm.metrics[metric][:3]) for metric in metrics]
-        lead = "" if arm.lead is None else _percent(*arm.lead[metrics[0]][:3], sign="+")
+        reached = [_interval(*arm.metrics[metric.name][:3], metric.unit) for metric in claim.metrics]
+        lead = "" if arm.lead is None else _interval(*arm.lead[first.name][:3], first.unit, sign="+")
         rows.append((arm.setting, arm.arm, arm.role.value, *reached, lead))
-    columns = ("setting", "arm", "role", *metrics, f"{result.study.method.name} minus this, {metrics[0]}")
-    output.table(columns, rows, title=f"{result.study.title}: {result.seeds} seeds, scale {result.scale}")
+    names = [f"{m.name}, {m.unit}" if m.unit else m.name for m in claim.metrics]
+    columns = ("setting", "arm", "role", *names, f"{claim.method.name} minus this, {first.name}")
+    output.table(columns, rows, title=f"{claim.title}: {result.seeds} seeds, scale {result.scale}")
     output.table(
         ("part of the claim", "against", "effect", "must lie", "holds"),
         [
             (
                 p.part.statement,
                 p.rival,
-                _percent(*p.effect[:3], sign="+"),
-                p.part.required,
+                _interval(*p.effect[:3], claim.metric(p.part.metric).unit, sign="+"),
+                p.part.required(claim.metric(p.part.metric)),
                 "yes" if p.holds else "no",
             )
             for p in result.parts
         ],
     )
     verdict = {True: "the claim holds", False: "the claim does not hold", None: "not judged"}[result.holds]
-    print(f"{verdict}: {result.reason}\nresult: {claim_folder(result.study, result.scale)}")
+    print(f"{verdict}: {result.reason}\nresult: {claim_folder(claim, result.scale)}")
 
 
-def _percent(mean: float, low: float, high: float, *, sign: str = "") -> str:
-    return f"{100 * mean:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+def _interval(mean: float, low: float, high: float, unit: str, *, sign: str = "") -> str:
+    shown = [number(value, unit, sign=sign) for value in (mean, low, high)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]"

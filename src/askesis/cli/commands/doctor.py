@@ -18,7 +18,20 @@ from askesis.errors import AskesisError
 
 __all__ = ["run"]
 
-_EXTRAS = {"lora": "peft", "tensorboard": "tensorboard", "parquet": "pyarrow"}
+_EXTRAS = {
+    "lora": "peft",
+    "tensorboard": "tensorboard",
+    "parquet": "pyarrow",
+    "search": "bm25s",
+    "serve": "uvicorn",
+    "postgres": "psycopg",
+    "diffusion": "diffusers",
+    "gymnasium": "gymnasium",
+    "pettingzoo": "pettingzoo",
+    "textarena": "textarena",
+    "openenv": "websockets",
+    "mcp": "mcp",
+}
 
 
 def run(*, json_output: bool) -> int:

@@ -10,6 +10,8 @@ __all__ = ["upgrade"]
 revision = "0001"
 down_revision: str | None = None
 
+_TEXT = sa.String().with_variant(sa.String(collation="C"), "postgresql")  # ordered by bytes, as in SQLite
+
 
 def upgrade() -> None:
     """Create all tables."""
@@ -26,14 +28,14 @@ def _leaf() -> sa.Column[int]:
 def _log() -> None:
     op.create_table(
         "meta",
-        sa.Column("name", sa.String, primary_key=True),
-        sa.Column("value", sa.String, nullable=False),
+        sa.Column("name", _TEXT, primary_key=True),
+        sa.Column("value", _TEXT, nullable=False),
     )
     op.create_table(
         "log",
         sa.Column("leaf", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("kind", sa.String, nullable=False),
-        sa.Column("record", sa.String, nullable=False),
+        sa.Column("kind", _TEXT, nullable=False),
+        sa.Column("record", _TEXT, nullable=False),
         sa.Column("hash", sa.LargeBinary, nullable=False),
     )
     op.create_table(
@@ -48,28 +50,28 @@ def _records() -> None:
     op.create_table(
         "runs",
         _leaf(),
-        sa.Column("run_id", sa.String, nullable=False, unique=True),
+        sa.Column("run_id", _TEXT, nullable=False, unique=True),
         sa.Column("record", sa.LargeBinary, nullable=False),
-        sa.Column("status", sa.String, nullable=False),
+        sa.Column("status", _TEXT, nullable=False),
         sa.Column("created_at", sa.Double, nullable=False),
         sa.Column("checksum", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "tasks",
         _leaf(),
-        sa.Column("task_hash", sa.String, nullable=False, unique=True),
-        sa.Column("task_key", sa.String, nullable=False),
-        sa.Column("environment", sa.String, nullable=False),
+        sa.Column("task_hash", _TEXT, nullable=False, unique=True),
+        sa.Column("task_key", _TEXT, nullable=False),
+        sa.Column("environment", _TEXT, nullable=False),
         sa.Column("record", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "groups",
         _leaf(),
-        sa.Column("group_id", sa.String, nullable=False, unique=True),
-        sa.Column("run_id", sa.String, sa.ForeignKey("runs.run_id"), nullable=False),
-        sa.Column("purpose", sa.String, nullable=False),
+        sa.Column("group_id", _TEXT, nullable=False, unique=True),
+        sa.Column("run_id", _TEXT, sa.ForeignKey("runs.run_id"), nullable=False),
+        sa.Column("purpose", _TEXT, nullable=False),
         sa.Column("step", sa.BigInteger, nullable=False),
-        sa.Column("task_hash", sa.String, sa.ForeignKey("tasks.task_hash"), nullable=False),
+        sa.Column("task_hash", _TEXT, sa.ForeignKey("tasks.task_hash"), nullable=False),
         sa.Column("num_members", sa.Integer, nullable=False),
         sa.Column("created_at", sa.Double, nullable=False),
         sa.Column("checksum", sa.LargeBinary, nullable=False),
@@ -82,21 +84,21 @@ def _arrays() -> None:
         "blobs",
         sa.Column("hash", sa.LargeBinary, primary_key=True),
         sa.Column("size_bytes", sa.Integer, nullable=False),
-        sa.Column("encoding", sa.String, nullable=False),
+        sa.Column("encoding", _TEXT, nullable=False),
         sa.Column("data", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "traces",
         _leaf(),
-        sa.Column("trace_id", sa.String, nullable=False, unique=True),
-        sa.Column("group_id", sa.String, sa.ForeignKey("groups.group_id"), nullable=False),
+        sa.Column("trace_id", _TEXT, nullable=False, unique=True),
+        sa.Column("group_id", _TEXT, sa.ForeignKey("groups.group_id"), nullable=False),
         sa.Column("member_index", sa.BigInteger, nullable=False),
         sa.Column("seed", sa.BigInteger, nullable=False),
         sa.Column("policy_version", sa.BigInteger, nullable=False),
         sa.Column("header", sa.LargeBinary, nullable=False),
         sa.Column("logprobs", sa.LargeBinary, sa.ForeignKey("blobs.hash"), nullable=False),
-        sa.Column("stop", sa.String, nullable=False),
-        sa.Column("failure", sa.String),
+        sa.Column("stop", _TEXT, nullable=False),
+        sa.Column("failure", _TEXT),
         sa.Column("num_calls", sa.Integer, nullable=False),
         sa.Column("num_tokens", sa.Integer, nullable=False),
         sa.Column("num_sampled", sa.Integer, nullable=False),
@@ -120,11 +122,11 @@ def _events() -> None:
     op.create_table(
         "verdicts",
         _leaf(),
-        sa.Column("trace_id", sa.String, sa.ForeignKey("traces.trace_id"), nullable=False),
+        sa.Column("trace_id", _TEXT, sa.ForeignKey("traces.trace_id"), nullable=False),
         sa.Column("sequence", sa.Integer, nullable=False),
         sa.Column("record", sa.LargeBinary, nullable=False),
-        sa.Column("status", sa.String, nullable=False),
-        sa.Column("evaluator", sa.String, nullable=False),
+        sa.Column("status", _TEXT, nullable=False),
+        sa.Column("evaluator", _TEXT, nullable=False),
         sa.Column("reward", sa.Double),
         sa.Column("completed", sa.SmallInteger),
         sa.UniqueConstraint("trace_id", "sequence"),
@@ -132,15 +134,15 @@ def _events() -> None:
     op.create_table(
         "consumptions",
         _leaf(),
-        sa.Column("run_id", sa.String, sa.ForeignKey("runs.run_id"), nullable=False),
-        sa.Column("group_id", sa.String, sa.ForeignKey("groups.group_id"), nullable=False),
+        sa.Column("run_id", _TEXT, sa.ForeignKey("runs.run_id"), nullable=False),
+        sa.Column("group_id", _TEXT, sa.ForeignKey("groups.group_id"), nullable=False),
         sa.Column("step", sa.BigInteger, nullable=False),
         sa.UniqueConstraint("run_id", "group_id"),
     )
     op.create_table(
         "metrics",
-        sa.Column("run_id", sa.String, sa.ForeignKey("runs.run_id"), primary_key=True),
-        sa.Column("name", sa.String, primary_key=True),
+        sa.Column("run_id", _TEXT, sa.ForeignKey("runs.run_id"), primary_key=True),
+        sa.Column("name", _TEXT, primary_key=True),
         sa.Column("step", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("value", sa.Double),
         sa.Column("checksum", sa.LargeBinary, nullable=False),

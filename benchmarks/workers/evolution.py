@@ -1,0 +1,63 @@
+"""Sampling alone, or a step of evolution around the same sampling; each member of a population samples the batch."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from askesis.engines import Request, Sampling
+from askesis.learners.evolution import EvolutionLearner, EvolutionSettings
+from askesis.training.sampler import Sampler
+from benchmarks.workers.channel import Channel
+from benchmarks.workers.ours import answer, open_policy
+from benchmarks.workload import Grpo, even_share
+
+__all__ = ["serve"]
+
+
+def serve(channel: Channel) -> None:
+    """Rounds of one step each: ``members`` 0 only samples the batch, once."""
+    job = channel.job
+    load, members = Grpo.of(job["load"]), int(job["members"])
+    policy = open_policy(job)
+    sampler = Sampler(policy, max_batch=512, staleness=1)
+
+    async def sample(number: int) -> tuple[float, int]:
+        sampling = Sampling(max_tokens=load.new_tokens)
+        requests = [
+            Request(prefix=tuple(policy.template.encode_text(text)), sampling=sampling, stop_ids=(), seed=seed)
+            for place, text in enumerate(load.texts(number))
+            for seed in range(place * load.group, (place + 1) * load.group)
+        ]
+        done = await asyncio.gather(*(sampler.engine.generate(r) for r in requests))
+        share = sum(even_share(list(completion.tokens)) for completion in done) / len(done)
+        return share, sum(len(completion.tokens) for completion in done)
+
+    if not members:
+
+        async def step(request: dict[str, Any]) -> dict[str, Any]:
+            return {"tokens": (await sample(request["round"]))[1]}
+    else:
+        learner = EvolutionLearner(
+            policy,
+            EvolutionSettings(
+                method="es", population=members, first_population=0, sigma=1e-3, alpha=5e-4, rho=0.0, seed=0
+            ),
+        )
+
+        async def step(request: dict[str, Any]) -> dict[str, Any]:
+            scores, tokens = [], 0
+            for member in learner.ask().members:
+                await sampler.compute(partial(learner.put_on, member))
+                sampler.publish(learner.version)
+                score, count = await sample(request["round"])
+                scores.append(score)
+                tokens += count
+            await sampler.compute(lambda: learner.tell(scores))
+            sampler.publish(learner.version)
+            return {"tokens": tokens}
+
+    with asyncio.Runner() as runner:
+        answer(channel, lambda request: runner.run(step(request)))
+        runner.run(sampler.close())

@@ -1,0 +1,62 @@
+"""Demonstrations are real play: the harness reads them as it reads a policy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from askesis.agents.formats import TagFormat
+from askesis.agents.parsing import first_block
+from askesis.environments.reasoning.extract import extract_answer
+from askesis.environments.reasoning.split import split_of
+from askesis.environments.search.demonstrations import MEMORY_INSTRUCTION, SEARCH_INSTRUCTION, SearchDemonstrations
+from askesis.trace import Message
+
+SMALL = {"num_worlds": 2, "num_entities": 30}
+
+
+def episodes(n: int = 60, **options: float) -> list[list[list[Message]]]:
+    demonstrations = SearchDemonstrations(**{**SMALL, **options})  # type: ignore[arg-type]
+    rng = np.random.default_rng(0)
+    return [demonstrations.episode(rng) for _ in range(n)]
+
+
+def test_the_same_generator_gives_the_same_dialogues() -> None:
+    one, two = (
+        [SearchDemonstrations(**SMALL).dialogue(rng) for _ in range(20)]  # type: ignore[arg-type]
+        for rng in (np.random.default_rng(1), np.random.default_rng(1))
+    )
+    assert one == two and len({str(talk) for talk in one}) > 10
+    assert {message["role"] for talk in one for message in talk} == {"system", "user", "assistant", "tool"}
+
+
+def test_every_reply_is_a_search_a_memory_or_the_last_answer() -> None:
+    form = TagFormat(tools=("search",))
+    for talks in episodes():
+        assert talks[0][0].content in (SEARCH_INSTRUCTION, MEMORY_INSTRUCTION)
+        replies = [m.content for talk in talks for m in talk if m.role == "assistant"]
+        for text in replies[:-1]:
+            assert text.startswith("<search>") or first_block(text, "memory")
+        assert extract_answer(replies[-1]) and form.stop[1] in replies[-1]
+
+
+def test_without_mistakes_every_answer_stands_in_the_last_passages() -> None:
+    for talks in episodes(wrong_share=0.0, early_share=0.0, memory_share=0.0, hops=(2,)):  # type: ignore[arg-type]
+        (talk,) = talks
+        told = [m.content for m in talk if m.role == "tool"]
+        answer = extract_answer(talk[-1].content)
+        query = talk[-3].content.removeprefix("<search>").removesuffix("</search>").split()
+        assert len(told) == 2 and f"The {query[1]} of {query[0]} is {answer}." in told[-1]
+
+
+def test_mistakes_come_at_their_rates() -> None:
+    early = episodes(200, wrong_share=0.0, early_share=0.5, memory_share=0.0, hops=(2,))  # type: ignore[arg-type]
+    share = np.mean([sum(m.role == "tool" for m in talks[0]) == 1 for talks in early])
+    assert 0.35 < share < 0.65
+    assert all(len(talks) > 1 for talks in episodes(memory_share=1.0))
+
+
+def test_held_out_questions_are_never_shown() -> None:
+    for talks in episodes(200):
+        asked = next(m.content for m in talks[0] if m.role == "user")
+        question = asked[asked.index("Who is") : asked.index("?") + 1]
+        assert split_of(question) == "train"

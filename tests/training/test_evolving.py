@@ -1,0 +1,310 @@
+"""Runs that evolve: they learn, resume bit for bit, keep every session in the store, and survive bad ones."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from askesis.clock import SystemClock
+from askesis.environments import World
+from askesis.environments.fakes import EchoEnvironment, Fault, FlakyEnvironment, make_echo_world
+from askesis.errors import AlgorithmError, AskesisError
+from askesis.learners.evolution import EvolutionLearner
+from askesis.recipe import Recipe, Resolved, load_recipe
+from askesis.rollout import GroupSpec
+from askesis.store import Group, Member, Store
+from askesis.trace import StopReason, Task, ToolSpec, Trace, TraceBuilder, Verdict, VerdictStatus
+from askesis.training import evolving
+from askesis.training.evolving import merge, scores_of
+from askesis.training.loop import TrainingResult, train
+from askesis.training.preflight import prepare
+from askesis.training.progress import PlainProgress
+from askesis.training.rundir import RunDir
+
+SMALL = [
+    'learner.kind="evolution"',
+    'learner.evolution.method="essam"',
+    "learner.evolution.sigma=0.05",
+    "training.steps=3",
+    "training.checkpoint_every=1",
+    "rollout.groups_per_step=2",
+    "rollout.group_size=6",
+    "sampling.max_tokens=6",
+    "sampling.temperature=0.0",
+    "evaluation.num_tasks=4",
+    'environment.instruction=""',
+    "run.threads=1",
+]
+
+
+class ParityEvaluator:
+    """Rewards even token ids: something that even a random model does by halves."""
+
+    version = "parity/1"
+
+    async def score(self, trace: Trace, task: Task) -> Verdict:
+        tokens = [int(t) for call in trace.calls for t in call.sampled]
+        share = sum(t % 2 == 0 for t in tokens) / len(tokens)
+        return Verdict(
+            status=VerdictStatus.OK, evaluator=self.version, rewards={"even": (share, 1.0)}, completed=share > 0.5
+        )
+
+
+class Mute(EchoEnvironment):
+    """Offers no tools, whose description would fill the tiny model's context."""
+
+    def tools(self) -> tuple[ToolSpec, ...]:
+        return ()
+
+
+def parity() -> World:
+    world = make_echo_world(turns=2)
+    return World(name="parity", environment=Mute(), evaluator=ParityEvaluator(), tasks=world.tasks)
+
+
+def small(folder: object, run: Path, *more: str) -> Resolved[Recipe]:
+    return load_recipe(None, [*SMALL, f'policy.name="{folder}"', f'run.dir="{run}"', *more])
+
+
+def start(resolved: Resolved[Recipe], world: World | None = None) -> TrainingResult:
+    prepared = prepare(resolved)
+    with Path(os.devnull).open("w") as sink, PlainProgress(sink, clock=SystemClock()) as progress:
+        return train(resolved, prepared.run, world or parity(), progress)
+
+
+def final(run: Path) -> tuple[dict[str, bytes], str]:
+    weights = load_file(run / "model" / "model.safetensors")
+    with Store.open(run / "store.db", read_only=True) as store:
+        assert store.verify(heads=run / "heads.jsonl").ok
+        return {name: t.view(torch.uint8).numpy().tobytes() for name, t in weights.items()}, store.head().root
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    start(small(tiny_folder, run))
+    return run
+
+
+def test_a_run_leaves_what_a_gradient_run_leaves(unbroken: Path, tiny_folder: Path) -> None:
+    assert {"run.json", "state.json", "store.db", "heads.jsonl", "checkpoints", "model"} <= {
+        p.name for p in unbroken.iterdir()
+    }
+    state = RunDir(unbroken).state()
+    assert state["algorithm"]["method"] == "essam" and state["algorithm"]["population"] == 3
+    assert [check["passed"] for check in state["self_checks"]] == [True] * 3
+    assert set(state["evaluations"]) == {"before", "after"}
+    with Store.open(unbroken / "store.db", read_only=True) as store:
+        run_id = store.runs()[0].record.run_id
+        metrics = store.metrics(run_id)
+        for name in ("reward_mean", "accuracy", "update_norm", "displacement_norm", "population_spread"):
+            assert [step for step, _ in metrics[name]] == [1, 2, 3]
+        groups = list(store.groups(run_id, purpose="train"))
+        # Two tasks and two populations of three members in each of three steps.
+        assert len(groups) == 12 and all([m.member_index for m in g.members] == [0, 1, 2] for g in groups)
+        assert all(len({m.seed for m in g.members}) == 1 for g in groups)  # compared under the same luck
+        assert [g.task.key for g in groups[:4]] == [g.task.key for g in groups[:2]] * 2  # both stages, the same tasks
+        assert set(store.consumed(run_id).values()) == {0, 1, 2}
+        answers = [{tuple(tuple(c.sampled.tolist()) for c in m.trace.calls) for m in g.members} for g in groups]
+        assert max(len(found) for found in answers) > 1  # members differ
+    assert final(unbroken)[0] != {
+        n: t.view(torch.uint8).numpy().tobytes() for n, t in load_file(tiny_folder / "model.safetensors").items()
+    }
+
+
+class Interrupted(BaseException):
+    """Stands for the process's end: nothing may catch it."""
+
+
+@pytest.mark.parametrize(
+    ("owner", "place", "times"),
+    [
+        (EvolutionLearner, "put_on", 2),
+        (EvolutionLearner, "put_on", 15),
+        (EvolutionLearner, "tell", 1),
+        (EvolutionLearner, "tell", 2),
+        (EvolutionLearner, "tell", 3),
+        (Store, "append_groups", 3),
+        (Store, "consume", 2),
+    ],
+)
+def test_a_run_that_stops_anywhere_resumes_to_the_same_end(
+    owner: type,
+    place: str,
+    times: int,
+    unbroken: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = getattr(owner, place)
+    calls = 0
+
+    def stop(self: object, *args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == times:
+            raise Interrupted
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(owner, place, stop)
+    with pytest.raises(Interrupted):
+        start(small(tiny_folder, tmp_path / "run"))
+    start(small(tiny_folder, tmp_path / "run"))
+    assert final(tmp_path / "run") == final(unbroken)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["policy.dtype=bfloat16"], ["policy.lora_rank=2"], ["learner.evolution.method=es", "sampling.temperature=1.0"]],
+)
+def test_other_weights_and_sampling_resume_too(more: list[str], tiny_folder: Path, tmp_path: Path) -> None:
+    if "lora" in more[0]:
+        pytest.importorskip("peft")
+    more = [*more, "evaluation.num_tasks=0", "training.steps=2"]
+    start(small(tiny_folder, tmp_path / "whole", *more))
+    torn = small(tiny_folder, tmp_path / "torn", *more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "consume", _after(1, Store.consume))
+        with pytest.raises(Interrupted):
+            start(torn)
+    start(torn)
+    assert final(tmp_path / "torn") == final(tmp_path / "whole")
+
+
+def _after(times: int, original: object) -> object:
+    """``original``, which works so many times and then stops the process."""
+    calls = 0
+
+    def stop(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > times:
+            raise Interrupted
+        return original(*args, **kwargs)  # type: ignore[operator]
+
+    return stop
+
+
+def _child(folder: str, run: str) -> None:
+    torch.set_num_threads(1)
+    start(small(folder, Path(run)))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_the_same(unbroken: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    run, chance = tmp_path / "run", random.Random(5)
+    context = multiprocessing.get_context("fork")
+    for _ in range(8):
+        child = context.Process(target=_child, args=(str(tiny_folder), str(run)))
+        child.start()
+        time.sleep(chance.uniform(0.05, 1.2))
+        os.kill(child.pid or 0, signal.SIGKILL)
+        child.join()
+    start(small(tiny_folder, run))
+    assert final(run) == final(unbroken)
+
+
+def test_evolution_learns_what_is_rewarded(tiny_folder: Path, tmp_path: Path) -> None:
+    more = [
+        "learner.evolution.method=es",
+        "learner.evolution.alpha=0.1",
+        "training.steps=12",
+        "training.checkpoint_every=0",
+        "rollout.group_size=16",
+        "sampling.temperature=1.0",
+        "evaluation.num_tasks=0",
+    ]
+    start(small(tiny_folder, tmp_path / "run", *more))
+    with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
+        rewards = [v for _, v in store.metrics(store.runs()[0].record.run_id)["reward_mean"] if v is not None]
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.05
+
+
+def test_bad_sessions_stop_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    flaky = replace(parity(), environment=FlakyEnvironment(Mute(), rates={Fault.RAISE: 0.3}, seed=1))
+    start(small(tiny_folder, tmp_path / "run", "evaluation.num_tasks=0"), flaky)
+    with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
+        metrics = store.metrics(store.runs()[0].record.run_id)
+        assert sum(v or 0 for _, v in metrics["failures"]) > 0
+
+
+class Failing:
+    """An environment's evaluator that always fails."""
+
+    version = "failing/1"
+
+    async def score(self, trace: Trace, task: Task) -> Verdict:
+        raise ValueError("no verdict today")
+
+
+def test_a_population_without_a_verdict_stops_the_run(tiny_folder: Path, tmp_path: Path) -> None:
+    world = replace(parity(), evaluator=Failing())
+    with pytest.raises(AskesisError, match="every session failed"):
+        start(small(tiny_folder, tmp_path / "run", "evaluation.num_tasks=0"), world)
+
+
+def group(rewards: Sequence[float | None], *, indices: Sequence[int] | None = None) -> Group:
+    def verdict(reward: float | None) -> Verdict:
+        if reward is None:
+            return Verdict(status=VerdictStatus.PENDING, evaluator="e")
+        return Verdict(status=VerdictStatus.OK, evaluator="e", rewards={"r": (reward, 1.0)})
+
+    trace = TraceBuilder([]).finish(StopReason.TERMINATED)
+    members = tuple(
+        Member(member_index=i, seed=0, trace=trace, verdict=verdict(reward))
+        for i, reward in zip(indices or range(len(rewards)), rewards, strict=True)
+    )
+    return Group(
+        group_id="g", run_id="r", purpose="train", step=0, task=parity().tasks.task("train", 0), members=members
+    )
+
+
+def test_members_of_a_population_become_members_of_a_group() -> None:
+    played = [[group([0.1]), group([0.2])], [group([None, 0.3], indices=[0, 1]), group([0.4])]]
+    specs = [
+        GroupSpec(group_id=name, run_id="r", purpose="train", step=0, task=played[0][0].task, size=1, seed=0)
+        for name in ("a", "b")
+    ]
+    first, second = merge(specs, played)
+    assert (first.group_id, second.group_id) == ("a", "b")
+    assert [(m.member_index, m.verdict.reward) for m in first.members] == [(0, 0.1), (1, None), (3, 0.3)]
+    assert [(m.member_index, m.verdict.reward) for m in second.members] == [(0, 0.2), (1, 0.4)]
+
+
+def test_scores_use_what_the_recipe_lets_them() -> None:
+    rest = load_recipe(None, ['learner.kind="evolution"']).recipe
+    assert scores_of([group([1.0, 0.0]), group([0.0, 1.0])], rest, size=2) == [0.5, 0.5]
+    # The second try of member 1 counts in its place.
+    assert scores_of([group([0.1, None, 0.3], indices=[0, 1, 3])], rest, size=2) == [0.1, 0.3]
+    drop = load_recipe(None, ['learner.kind="evolution"', "rollout.missing_members=drop_group"]).recipe
+    assert scores_of([group([1.0, 0.0]), group([None, 1.0])], drop, size=2) == [1.0, 0.0]
+    with pytest.raises(AlgorithmError, match="no task"):
+        scores_of([group([None, 1.0])], drop, size=2)
+
+
+def test_whoever_evaluates_gets_seeds_and_gives_sessions(
+    unbroken: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seam: an evaluator that builds each member's weights by itself, as a remote one would, changes nothing."""
+    seen: list[tuple[int, float]] = []
+
+    class Elsewhere(evolving.LocalEvaluator):
+        async def evaluate(self, population, specs):  # type: ignore[no-untyped-def]
+            seen.extend((m.seed, m.scale) for m in population.members)
+            return await super().evaluate(population, specs)
+
+    monkeypatch.setattr("askesis.training.loop.LocalEvaluator", Elsewhere)
+    start(small(tiny_folder, tmp_path / "run"))
+    assert final(tmp_path / "run") == final(unbroken)
+    assert len(set(seen)) == 18
