@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from askesis.claims.art_diffusion import EULER, STUDY, run
 from askesis.claims.experiment import Role
 from askesis.diffusion import HAND_MADE
 
 TINY = {"num_samples": 12, "reference_steps": 12, "iterations": 1, "batch": 4, "training_steps": 1}
-
-
-@pytest.fixture(autouse=True)
-def denormals_as_before() -> Iterator[None]:
-    yield
-    torch.set_flush_denormal(False)
 
 
 @pytest.mark.parametrize(("setting", "laws"), [("2 dimensions", 1), ("unseen mixtures", 3), ("digits", 1)])

@@ -11,7 +11,6 @@ from askesis.diffusion.mixtures import GaussianMixture, circle_mixture, random_m
 from askesis.diffusion.schedules import DiffusionError
 from askesis.streams import generator
 
-
 # The first forward-mode derivative of a process makes PyTorch warn of its own code.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script.:DeprecationWarning")
 

@@ -20,7 +20,6 @@ def restored_threads() -> object:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:

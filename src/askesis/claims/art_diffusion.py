@@ -60,12 +60,18 @@ class Sizes(NamedTuple):
 
 def run(setting: str, arm: str, seed: int, options: Mapping[str, Option]) -> Trial:
     """Measure the arm's schedule on every law of the setting."""
+    from askesis.diffusion.denormals import denormals_as_zero
+
+    with denormals_as_zero():
+        return _measure(setting, arm, seed, options)
+
+
+def _measure(setting: str, arm: str, seed: int, options: Mapping[str, Option]) -> Trial:
     import torch
 
     from askesis.diffusion import HAND_MADE, Solver, make_schedule, oracle_schedule, sample
     from askesis.diffusion.digits import frechet_distance
 
-    torch.set_flush_denormal(True)
     sizes = Sizes(*(int(str(options[name])) for name in Sizes._fields))
     home = "16 dimensions" if setting == _UNSEEN else setting
     cost = 0.0

@@ -88,7 +88,7 @@ class Actor:
 
 
 class Critic:
-    """J(t, state) = (1 - t) network + terminal, in units of ``scale``: at the end it is what the criterion says."""
+    """J(t, state) = (1 - t) network + terminal, in units of C^2: at the end it is what the criterion says."""
 
     def __init__(self, network: nn.Sequential) -> None:
         self.network = network

@@ -106,7 +106,7 @@ class Weights:
         )
 
     def renew(self, model: Any) -> None:
-        """Read ``model``, which has changed in place, into the tensors that are there: one layer is copied at a time."""
+        """Read ``model``, which has changed in place, into the tensors that are there, one layer at a time."""
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         inner = base.model
         shift = 1.0 if type(base).__name__ == "GemmaForCausalLM" else 0.0

@@ -134,7 +134,10 @@ def test_a_copied_store_has_the_same_head(trained: Path, ask: Ask, tmp_path: Pat
     target = str(tmp_path / "copy.db")
     copied = ask("store", "copy", "one", target, "--json")[3]
     assert copied["root"] == ask("store", "verify", "one", "--json")[3]["root"]
-    assert ask("store", "verify", target, "--heads", str(trained / "runs" / "one" / "heads.jsonl"), "--json")[3]["ok"] is True
+    assert (
+        ask("store", "verify", target, "--heads", str(trained / "runs" / "one" / "heads.jsonl"), "--json")[3]["ok"]
+        is True
+    )
     assert "holds records already" in ask("store", "copy", "one", target)[2]
 
 

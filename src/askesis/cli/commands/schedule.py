@@ -12,6 +12,7 @@ import torch
 
 from askesis.cli import output
 from askesis.diffusion.comparing import ORACLE, Comparison, compare, draw_comparison
+from askesis.diffusion.denormals import denormals_as_zero
 from askesis.diffusion.learning import Progress, learn_schedule
 from askesis.diffusion.sampling import Solver
 from askesis.diffusion.schedules import HAND_MADE, Schedule, make_schedule
@@ -23,6 +24,7 @@ __all__ = ["compare_schedules", "learn", "show"]
 _SHOWN_EVERY_S = 2.0
 
 
+@denormals_as_zero()
 def learn(recipe_path: Path | None, overrides: Sequence[str], *, out: Path, json_output: bool) -> None:
     """Learn a schedule and write it."""
     recipe = load_schedule_recipe(recipe_path, overrides)
@@ -57,6 +59,7 @@ def show(name: str, *, steps: int | None, sigma_max: float, sigma_min: float, js
         _list(schedule)
 
 
+@denormals_as_zero()
 def compare_schedules(
     files: Sequence[Path],
     *,
@@ -166,8 +169,6 @@ def _check_ranges(learned: dict[str, Schedule], recipe: ScheduleRecipe) -> None:
 
 
 def _quicken() -> None:
-    # The tails of a softmax are denormal numbers, with which some processors are a hundred times slower.
-    torch.set_flush_denormal(True)
     # Batches are small: a second thread costs more than it brings.
     torch.set_num_threads(1)
 
