@@ -123,8 +123,8 @@ STUDY = Study(
     "better than evolution without it.",
     measured="nano on sums of decimals: held-out answers at temperature 1; the same with noise on the final weights; "
     "longer sums, which were not trained on; and the peak memory of a step. All arms sample equally many answers in "
-    "equally many steps. Sigma and alpha were chosen on seed 900 with ES in opposite pairs; rho is half of sigma, as "
-    "in the official defaults; GRPO has the learning rate of the quickstart.",
+    "equally many steps. Sigma and alpha were chosen on seed 900, by one pilot of ES in opposite pairs and one "
+    "of ESSAM; rho is half of sigma, as in the official defaults; GRPO has the learning rate of the quickstart.",
     recipe={
         "environment.family": "decimal_chain_sum",
         "environment.instruction": "",
