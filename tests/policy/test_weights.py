@@ -62,3 +62,24 @@ def test_the_fingerprint_sees_changes_in_place(random_policy: Callable[..., Poli
     model.lm_head.weight.sum().backward()
     optimizer.step()
     assert fingerprint(model) != after
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("Llama", torch.float32), ("Qwen3", torch.float32), ("Gemma", torch.bfloat16)]
+)
+@torch.no_grad()
+def test_renewed_weights_are_those_that_would_be_read_anew(
+    random_policy: Callable[..., Policy], name: str, dtype: torch.dtype
+) -> None:
+    model = random_policy(name, dtype, head_dim=8).model
+    known = Weights.of(model)
+    places = [tensor.data_ptr() for layer in known.layers for tensor in layer.tensors()]
+    for parameter in model.parameters():
+        parameter.mul_(1.5).add_(0.25)
+    known.renew(model)
+    fresh = Weights.of(model)
+    for old, new in zip(known.layers, fresh.layers, strict=True):
+        assert all(a.equal(b) for a, b in zip(old.tensors(), new.tensors(), strict=True))
+    assert known.norm_out.equal(fresh.norm_out) and known.embedding.equal(fresh.embedding)
+    assert known.head.matrix.equal(fresh.head.matrix)
+    assert [tensor.data_ptr() for layer in known.layers for tensor in layer.tensors()] == places

@@ -85,8 +85,10 @@ class FusedDecoder:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cis = torch.empty(0)
-        self.refresh()
-        weights = self._weights
+        self._seen = fingerprint(model)
+        with torch.no_grad():
+            self._weights = weights = Weights.of(model)
+        self._eps = torch.tensor(weights.eps, device=weights.embedding.device)
         self.layout = Layout(
             num_layers=len(weights.layers),
             num_kv_heads=weights.num_kv_heads,
@@ -103,11 +105,7 @@ class FusedDecoder:
         """See :class:`Decoder`."""
         self._seen = fingerprint(self._model)
         with torch.no_grad():
-            if hasattr(self, "_weights"):
-                self._weights.renew(self._model)
-            else:
-                self._weights = Weights.of(self._model)
-        self._eps = torch.tensor(self._weights.eps, device=self._weights.embedding.device)
+            self._weights.renew(self._model)  # in place: two copies at once would be the peak of a run's memory
 
     def reserve(self, length: int) -> None:
         """See :class:`Decoder`."""

@@ -111,6 +111,8 @@ class Weights:
         inner = base.model
         shift = 1.0 if type(base).__name__ == "GemmaForCausalLM" else 0.0
         shape = _Shape(self.num_heads, self.num_kv_heads, self.head_size, shift)
+        head_weight, head_bias = _linear(base.get_output_embeddings())
+        self.embedding, self.head = base.get_input_embeddings().weight, Projection(head_weight.t(), head_bias)
         self.norm_out.copy_(inner.norm.weight + shift)
         for known, layer in zip(self.layers, inner.layers, strict=True):
             for old, new in zip(known.tensors(), _layer(layer, shape).tensors(), strict=True):
