@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def test_files_become_full_paths_and_the_rest_stays(tmp_path: Path, monkeypatch:
     )
     assert world.program is not None and isinstance(world.program.agent, Command)
     command = world.program.agent
-    assert command.argv == ("python", str(tmp_path / "agent.py"), "--say", "{prompt}")
+    assert command.argv == (sys.executable, str(tmp_path / "agent.py"), "--say", "{prompt}")
     assert (command.env, command.cwd, command.max_output_bytes) == ({"A": "b=c"}, str(tmp_path), 2048)
 
 

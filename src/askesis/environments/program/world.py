@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,10 @@ __all__ = ["OutputEvaluator", "make"]
 NAME = "program"
 _DEFAULT_WORLD = "reasoning"
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
-    "command": (list, "a list of texts, for example ['python', 'agent.py']"),
+    "command": (
+        list,
+        "a list of texts, for example ['python', 'agent.py']; a bare python is the one that runs Askesis",
+    ),
     "world": (str, "the name of a world"),
     "judge": (str, "reply or output"),
     "model": (str, "a name"),
@@ -101,6 +105,8 @@ class OutputEvaluator:
 
 def _command(own: Mapping[str, Any]) -> Command:
     argv = [_absolute(part) if place else part for place, part in enumerate(own["command"])]
+    if argv[0] == "python":  # the one that runs Askesis: another on PATH would lack what is installed beside it
+        argv[0] = sys.executable
     if shutil.which(argv[0]) is None:
         raise RecipeError(
             "the program is not installed",
