@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import openai
+import openai.resources.chat.completions  # or the first session would pay for it with its time
 import pytest
 
 from askesis.clock import SystemClock
