@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint claims bench docs clean
+.PHONY: setup demo test test-cluster lint claims bench docs clean
 
 setup: $(STAMP)
 
@@ -27,12 +27,18 @@ lint: setup
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
+# Ray and real PostgreSQL under kill -9: minutes, and Ray is installed for it.
+test-cluster: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
+	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest \
+		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_ray_pool.py
+
 claims: setup
 	$(BIN)/python -m benchmarks.quickstart --json
 
 bench: setup
 	$(BIN)/python -m benchmarks.peers
-	for name in step_short step_long step_multiturn sample memory overhead scaling gateway_http es_memory align store; do \
+	for name in step_short step_long step_multiturn sample memory overhead scaling gateway_http es_memory es_population align store; do \
 		$(BIN)/python -m benchmarks.$$name --json || exit 1; done
 
 docs: setup

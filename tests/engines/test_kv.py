@@ -26,7 +26,7 @@ def read(path: list[Node], length: int) -> list[int]:
 
 
 def all_nodes(tree: PrefixTree) -> list[Node]:
-    stack, found = [tree._root], []
+    stack, found = list(tree._roots.values()), []
     while stack:
         node = stack.pop()
         stack.extend(node.children.values())

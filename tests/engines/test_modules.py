@@ -20,10 +20,11 @@ def test_runs_are_read_after_their_contexts(random_policy: Callable[..., Policy]
     policy = random_policy("Gemma3Text", head_dim=8)
     decoder = ModuleDecoder(policy.model)
     whole = decoder.layout.zeros(1, 4)
-    decoder.read(torch.tensor([[5, 6, 7, 8]]), torch.tensor([0]), whole, torch.tensor([3]))
+    decoder.read(torch.tensor([[5, 6, 7, 8]]), torch.tensor([0]), whole, torch.tensor([3]), torch.tensor([0]))
     kv = decoder.layout.zeros(2, 4)
     kv[:, :, 0, :, :2], kv[:, :, 1, :, :1] = whole[:, :, 0, :, :2], whole[:, :, 0, :, :1]
-    found = decoder.read(torch.tensor([[7, 8], [6, 7]]), torch.tensor([2, 1]), kv, torch.tensor([1, 1]))
+    ends, own = torch.tensor([1, 1]), torch.tensor([0, 0])
+    found = decoder.read(torch.tensor([[7, 8], [6, 7]]), torch.tensor([2, 1]), kv, ends, own)
     expected = [policy.model(input_ids=torch.tensor([ids])).logits[0, -1] for ids in ([5, 6, 7, 8], [5, 6, 7])]
     torch.testing.assert_close(found, torch.stack(expected), atol=1e-4, rtol=1e-4)
 

@@ -25,10 +25,10 @@ class Counting:
         self.passes: list[tuple[int, int]] = []
         self.contexts: list[list[int]] = []
 
-    def read(self, ids: torch.Tensor, context: torch.Tensor, kv: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    def read(self, ids: torch.Tensor, context: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         self.passes.append((ids.shape[0], ids.shape[1]))
         self.contexts.append(context.tolist())
-        return self._decoder.read(ids, context, kv, last)
+        return self._decoder.read(ids, context, *rest)
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +46,11 @@ def counting(policy: Policy, kind: type = FusedDecoder) -> Counting:
 def check(
     policy: Policy, decoder: Counting, tree: PrefixTree, prefixes: list[tuple[int, ...]], budget: int = 64
 ) -> None:
-    read = read_prefixes(decoder, tree, prefixes, max_tokens=budget)  # type: ignore[arg-type]
+    read = read_prefixes(decoder, tree, [(0, p) for p in prefixes], max_tokens=budget)  # type: ignore[arg-type]
     for prefix in prefixes:
         expected = policy.model(input_ids=torch.tensor([prefix])).logits[0, -1]
-        torch.testing.assert_close(read.logits_PV[read.place[prefix]], expected, atol=2e-4, rtol=1e-3)
-        assert [t for node in read.paths[prefix] for t in node.tokens] == list(prefix)
+        torch.testing.assert_close(read.logits_PV[read.place[0, prefix]], expected, atol=2e-4, rtol=1e-3)
+        assert [t for node in read.paths[0, prefix] for t in node.tokens] == list(prefix)
 
 
 def test_a_common_head_passes_once(policy: Policy) -> None:

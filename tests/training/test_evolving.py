@@ -15,78 +15,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from askesis.clock import SystemClock
-from askesis.environments import World
-from askesis.environments.fakes import EchoEnvironment, Fault, FlakyEnvironment, make_echo_world
+from askesis.environments.fakes import Fault, FlakyEnvironment
 from askesis.errors import AlgorithmError, AskesisError
 from askesis.learners.evolution import EvolutionLearner
-from askesis.recipe import Recipe, Resolved, load_recipe
+from askesis.recipe import load_recipe
 from askesis.rollout import GroupSpec
 from askesis.store import Group, Member, Store
-from askesis.trace import StopReason, Task, ToolSpec, Trace, TraceBuilder, Verdict, VerdictStatus
+from askesis.trace import StopReason, Task, Trace, TraceBuilder, Verdict, VerdictStatus
 from askesis.training import evolving
 from askesis.training.evolving import merge, scores_of
-from askesis.training.loop import TrainingResult, train
-from askesis.training.preflight import prepare
-from askesis.training.progress import PlainProgress
 from askesis.training.rundir import RunDir
-
-SMALL = [
-    'learner.kind="evolution"',
-    'learner.evolution.method="essam"',
-    "learner.evolution.sigma=0.05",
-    "training.steps=3",
-    "training.checkpoint_every=1",
-    "rollout.groups_per_step=2",
-    "rollout.group_size=6",
-    "sampling.max_tokens=6",
-    "sampling.temperature=0.0",
-    "evaluation.num_tasks=4",
-    'environment.instruction=""',
-    "run.threads=1",
-]
-
-
-class ParityEvaluator:
-    """Rewards even token ids: something that even a random model does by halves."""
-
-    version = "parity/1"
-
-    async def score(self, trace: Trace, task: Task) -> Verdict:
-        tokens = [int(t) for call in trace.calls for t in call.sampled]
-        share = sum(t % 2 == 0 for t in tokens) / len(tokens)
-        return Verdict(
-            status=VerdictStatus.OK, evaluator=self.version, rewards={"even": (share, 1.0)}, completed=share > 0.5
-        )
-
-
-class Mute(EchoEnvironment):
-    """Offers no tools, whose description would fill the tiny model's context."""
-
-    def tools(self) -> tuple[ToolSpec, ...]:
-        return ()
-
-
-def parity() -> World:
-    world = make_echo_world(turns=2)
-    return World(name="parity", environment=Mute(), evaluator=ParityEvaluator(), tasks=world.tasks)
-
-
-def small(folder: object, run: Path, *more: str) -> Resolved[Recipe]:
-    return load_recipe(None, [*SMALL, f'policy.name="{folder}"', f'run.dir="{run}"', *more])
-
-
-def start(resolved: Resolved[Recipe], world: World | None = None) -> TrainingResult:
-    prepared = prepare(resolved)
-    with Path(os.devnull).open("w") as sink, PlainProgress(sink, clock=SystemClock()) as progress:
-        return train(resolved, prepared.run, world or parity(), progress)
-
-
-def final(run: Path) -> tuple[dict[str, bytes], str]:
-    weights = load_file(run / "model" / "model.safetensors")
-    with Store.open(run / "store.db", read_only=True) as store:
-        assert store.verify(heads=run / "heads.jsonl").ok
-        return {name: t.view(torch.uint8).numpy().tobytes() for name, t in weights.items()}, store.head().root
+from evolving_runs import Mute, final, groups_of, parity, small, start
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +121,26 @@ def test_other_weights_and_sampling_resume_too(more: list[str], tiny_folder: Pat
     assert final(tmp_path / "torn") == final(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("more", [[], ["policy.lora_rank=2"]])
+@pytest.mark.parametrize("count", [2, 6])
+def test_members_side_by_side_do_what_each_does_alone(
+    count: int, more: list[str], unbroken: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    alone = unbroken
+    if more:
+        pytest.importorskip("peft")
+        start(small(tiny_folder, alone := tmp_path / "alone", *more))
+    run = tmp_path / "run"
+    resolved = small(tiny_folder, run, *more, f"learner.evolution.side_by_side={count}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "consume", _after(1, Store.consume))
+        with pytest.raises(Interrupted):
+            start(resolved)
+    start(resolved)  # and it resumes
+    assert groups_of(run) == groups_of(alone)
+    assert final(run)[0] == final(alone)[0]
+
+
 def _after(times: int, original: object) -> object:
     """``original``, which works so many times and then stops the process."""
     calls = 0
@@ -232,7 +191,7 @@ def test_evolution_learns_what_is_rewarded(tiny_folder: Path, tmp_path: Path) ->
 
 
 def test_bad_sessions_stop_nothing(tiny_folder: Path, tmp_path: Path) -> None:
-    flaky = replace(parity(), environment=FlakyEnvironment(Mute(), rates={Fault.RAISE: 0.3}, seed=1))
+    flaky = replace(parity(), environment=FlakyEnvironment(Mute(), rates={Fault.RAISE: 0.2}, seed=1))
     start(small(tiny_folder, tmp_path / "run", "evaluation.num_tasks=0"), flaky)
     with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
         metrics = store.metrics(store.runs()[0].record.run_id)
@@ -300,11 +259,11 @@ def test_whoever_evaluates_gets_seeds_and_gives_sessions(
     seen: list[tuple[int, float]] = []
 
     class Elsewhere(evolving.LocalEvaluator):
-        async def evaluate(self, population, specs):  # type: ignore[no-untyped-def]
+        async def evaluate(self, population, specs, *, first=0):  # type: ignore[no-untyped-def]
             seen.extend((m.seed, m.scale) for m in population.members)
-            return await super().evaluate(population, specs)
+            return await super().evaluate(population, specs, first=first)
 
-    monkeypatch.setattr("askesis.training.loop.LocalEvaluator", Elsewhere)
+    monkeypatch.setattr(evolving, "LocalEvaluator", Elsewhere)
     start(small(tiny_folder, tmp_path / "run"))
     assert final(tmp_path / "run") == final(unbroken)
     assert len(set(seen)) == 18

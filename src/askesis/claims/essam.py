@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import multiprocessing
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from askesis.claims.reading import FinishedRun, held_out_pass
+from askesis.claims.running import clean_processes
 from askesis.claims.study import Arm, Direction, Metric, Overrides, Part, Role, Scale, Setting, Study
 from askesis.clock import SystemClock
 from askesis.recipe import Recipe, Resolved, load_recipe
@@ -88,11 +88,7 @@ def _disturbed(path: Path) -> float:
 
 
 def _peak(path: Path) -> float:
-    has_server = "forkserver" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if has_server else "spawn")
-    if has_server:
-        context.set_forkserver_preload(["askesis.training.loop"])  # or each run would import torch anew
-    with ProcessPoolExecutor(1, mp_context=context) as pool, tempfile.TemporaryDirectory() as folder:
+    with ProcessPoolExecutor(1, mp_context=clean_processes()) as pool, tempfile.TemporaryDirectory() as folder:
         return pool.submit(_one_step, path, Path(folder) / "run").result()
 
 

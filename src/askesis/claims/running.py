@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing.context import BaseContext
 
 from askesis.claims.claim import Plan
 from askesis.claims.experiment import FinishedTrial, make_trial
@@ -19,9 +20,10 @@ from askesis.clock import SystemClock
 from askesis.errors import AskesisError
 from askesis.recipe import load_recipe
 
-__all__ = ["FailedRun", "Finished", "end_with_parent", "make_run", "make_runs"]
+__all__ = ["FailedRun", "Finished", "clean_processes", "end_with_parent", "make_run", "make_runs"]
 
 Finished = FinishedRun | FinishedTrial
+_PRELOADED = ["askesis.training.loop", "reasoning_gym", "transformers.models.qwen3.modeling_qwen3"]
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -96,9 +98,7 @@ def _side_by_side(plans: Sequence[Plan], workers: int) -> Iterator[tuple[Plan, F
     batches: dict[str, list[Plan]] = {}
     for plan in plans:
         batches.setdefault(plan.batch or str(plan.path), []).append(plan)
-    # Spawned, not forked: a fork of a process in which torch has threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with _one_thread(), ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+    with _one_thread(), ProcessPoolExecutor(workers, mp_context=clean_processes(), initializer=_begin) as pool:
         futures: dict[Future[list[Finished | FailedRun]], list[Plan]] = {
             pool.submit(_make_batch, batch): batch for batch in batches.values()
         }
@@ -114,6 +114,27 @@ def _side_by_side(plans: Sequence[Plan], workers: int) -> Iterator[tuple[Plan, F
         except BaseException:
             pool.shutdown(cancel_futures=True)  # the runs in progress end at their next interrupt or their end
             raise
+
+
+def clean_processes() -> BaseContext:
+    """How to start processes that hold nothing of this one: a fork of a process in which torch has threads may hang.
+
+    Where it can be had, one server imports what training needs, once, and its forks begin at once.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["askesis.training.loop", "reasoning_gym", "transformers.models.qwen3.modeling_qwen3"]
+    )
+    return context
+
+
+def _begin() -> None:
+    import torch
+
+    end_with_parent()
+    torch.set_num_threads(1)  # the server may have been started under another OMP_NUM_THREADS
 
 
 def end_with_parent() -> None:

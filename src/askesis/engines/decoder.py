@@ -14,11 +14,11 @@ import torch.nn.functional as F  # noqa: N812
 
 from askesis.engines.cache import RowCache
 from askesis.engines.kv import Layout
-from askesis.policy.weights import Layer, Weights, fingerprint
+from askesis.policy.weights import Weights, fingerprint
 
-__all__ = ["Decoder", "FusedDecoder", "prefix_mask"]
+__all__ = ["Attend", "Decoder", "FusedDecoder", "prefix_mask"]
 
-_Attend = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+Attend = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Decoder(Protocol):
@@ -34,6 +34,11 @@ class Decoder(Protocol):
         """Can read runs of different lengths in one pass, and rows that share a block of keys."""
         ...
 
+    @property
+    def num_variants(self) -> int:
+        """Sets of weights; a run or a row says by number which continues it."""
+        ...
+
     def changed(self) -> bool:
         """The model's weights are not those of the last :meth:`refresh`."""
         ...
@@ -47,7 +52,12 @@ class Decoder(Protocol):
         ...
 
     def read(
-        self, ids_PN: torch.Tensor, context_P: torch.Tensor, kv: torch.Tensor, last_P: torch.Tensor
+        self,
+        ids_PN: torch.Tensor,
+        context_P: torch.Tensor,
+        kv: torch.Tensor,
+        last_P: torch.Tensor,
+        variant_P: torch.Tensor,
     ) -> torch.Tensor:
         """Read runs after their contexts; logits after token ``last`` of each [P, V].
 
@@ -56,10 +66,13 @@ class Decoder(Protocol):
             context_P: how many of the first C columns of ``kv`` hold a run's context.
             kv: [L, 2, P, H, M, D]; the runs' own keys and values are written to the last N columns.
             last_P: index of the token in each run whose successor is wanted.
+            variant_P: which weights read each run.
         """
         ...
 
-    def step(self, ids_B: torch.Tensor, position_B: torch.Tensor, rows: RowCache) -> torch.Tensor:
+    def step(
+        self, ids_B: torch.Tensor, position_B: torch.Tensor, rows: RowCache, variant_B: torch.Tensor
+    ) -> torch.Tensor:
         """Append one token to each of the first B rows; logits of the next [B, V]."""
         ...
 
@@ -81,6 +94,7 @@ class FusedDecoder:
     """
 
     ragged = True
+    num_variants = 1
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -117,7 +131,12 @@ class FusedDecoder:
         self._cis = torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())
 
     def read(
-        self, ids_PN: torch.Tensor, context_P: torch.Tensor, kv: torch.Tensor, last_P: torch.Tensor
+        self,
+        ids_PN: torch.Tensor,
+        context_P: torch.Tensor,
+        kv: torch.Tensor,
+        last_P: torch.Tensor,
+        variant_P: torch.Tensor,
     ) -> torch.Tensor:
         """See :class:`Decoder`."""
         num_runs, length = ids_PN.shape
@@ -134,15 +153,25 @@ class FusedDecoder:
             return out.transpose(1, 2).reshape(num_runs * length, -1)
 
         position_PN = context_P[:, None] + torch.arange(length, device=ids_PN.device)
-        x_TE = self._forward(ids_PN.flatten(), position_PN.flatten(), attend)
-        last_T = torch.arange(num_runs, device=ids_PN.device) * length + last_P
-        return self._unembed(x_TE[last_T])
+        wanted_P = torch.arange(num_runs, device=ids_PN.device) * length + last_P
+        variant_T = variant_P.repeat_interleave(length)
+        return self._logits(ids_PN.flatten(), position_PN.flatten(), attend, variant_T, wanted_P)
 
-    def step(self, ids_B: torch.Tensor, position_B: torch.Tensor, rows: RowCache) -> torch.Tensor:
+    def step(
+        self, ids_B: torch.Tensor, position_B: torch.Tensor, rows: RowCache, variant_B: torch.Tensor
+    ) -> torch.Tensor:
         """See :class:`Decoder`."""
-        return self._unembed(self._forward(ids_B, position_B, rows.attend))
+        return self._logits(ids_B, position_B, rows.attend, variant_B, None)
 
-    def _forward(self, ids_T: torch.Tensor, position_T: torch.Tensor, attend: _Attend) -> torch.Tensor:
+    def _logits(
+        self,
+        ids_T: torch.Tensor,
+        position_T: torch.Tensor,
+        attend: Attend,
+        variant_T: torch.Tensor,
+        wanted_P: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Of the tokens ``wanted``, or of all, [P, V]."""
         weights, num_tokens = self._weights, len(ids_T)
         heads, size = weights.num_heads, weights.head_size
         rotated = heads + weights.num_kv_heads
@@ -152,17 +181,17 @@ class FusedDecoder:
         cis_T = self._cis[position_T][:, None]
         for index, layer in enumerate(weights.layers):
             qkv_THD = layer.qkv(self._norm(x, layer.norm_in)).view(num_tokens, -1, size)
-            self._rotate(qkv_THD[:, :rotated], layer, cis_T)
+            self._rotate(qkv_THD[:, :rotated], layer.norm_qk, cis_T)
             x = layer.out.add(x, attend(index, qkv_THD[:, :heads], qkv_THD[:, heads:]))
             gate, up = layer.gate_up(self._norm(x, layer.norm_mlp)).chunk(2, 1)
             x = layer.down.add(x, weights.activation(gate).mul_(up))
-        return x
+        return weights.head(self._norm(x if wanted_P is None else x[wanted_P], weights.norm_out))
 
-    def _rotate(self, qk_THD: torch.Tensor, layer: Layer, cis_T: torch.Tensor) -> None:
+    def _rotate(self, qk_THD: torch.Tensor, norm: torch.Tensor | None, cis_T: torch.Tensor) -> None:
         """Norm (if the model has it) and rotate queries and keys in place."""
         x = qk_THD.float()
-        if layer.norm_qk is not None:
-            x = self._norm(x, None).mul_(layer.norm_qk)
+        if norm is not None:
+            x = self._norm(x, None).mul_(norm)
         shape = (*x.shape[:-1], -1, 2)
         pairs = torch.view_as_complex(x.view(shape))
         if qk_THD.dtype == torch.float32:
@@ -176,6 +205,3 @@ class FusedDecoder:
             return F.rms_norm(x, x.shape[-1:], weight, self._weights.eps)
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # fewer passes than rms_norm takes
         return x * torch.addcmul(self._eps, length, length, value=1 / x.shape[-1]).rsqrt_()
-
-    def _unembed(self, x_BE: torch.Tensor) -> torch.Tensor:
-        return self._weights.head(self._norm(x_BE, self._weights.norm_out))

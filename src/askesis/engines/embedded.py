@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Literal
 
+from askesis.engines.decoder import Decoder
 from askesis.engines.protocol import Capabilities, Completion, Request
 from askesis.engines.scheduler import Call, Result, Scheduler
 from askesis.engines.verify import open_decoder
@@ -41,6 +42,7 @@ class EmbeddedEngine:
         kv_tokens: tokens whose keys and values are kept for later turns; by default what fits into 512 MiB on a CPU,
             4 GiB on another device.
         thread: where to sample; a thread of its own by default. Whoever gives one ends it.
+        decoder: another one than the fastest that agrees with the model.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class EmbeddedEngine:
         prefill_tokens: int = _PREFILL_TOKENS,
         kv_tokens: int | None = None,
         thread: Executor | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self._policy = policy
         self._admission = admission
-        decoder, kernel = open_decoder(policy)
+        decoder, kernel = open_decoder(policy) if decoder is None else (decoder, type(decoder).__name__)
+        self._num_variants = decoder.num_variants
         layout = decoder.layout
         kept = _KEPT_BYTES.get(layout.device.type, _KEPT_BYTES["cuda"]) // layout.token_bytes
         self._scheduler = Scheduler(
@@ -127,7 +131,7 @@ class EmbeddedEngine:
 
     async def generate(self, request: Request) -> Completion:
         """Continue one prefix; see :class:`askesis.engines.Engine`."""
-        _check(self._policy, request)
+        _check(self._policy, request, self._num_variants)
         if self._closed:
             raise _closed()
         self._loop = asyncio.get_running_loop()
@@ -242,7 +246,7 @@ def sample_batch(policy: Policy, requests: Sequence[Request], version: int = 0) 
         version: written into the completions.
     """
     for request in requests:
-        _check(policy, request)
+        _check(policy, request, 1)
     decoder, _ = open_decoder(policy)
     scheduler = Scheduler(decoder, max_batch=len(requests), prefill_tokens=_PREFILL_TOKENS, kv_tokens=0)
     calls = [Call(request) for request in requests]
@@ -257,8 +261,15 @@ def sample_batch(policy: Policy, requests: Sequence[Request], version: int = 0) 
     return [done[id(call)] for call in calls]
 
 
-def _check(policy: Policy, request: Request) -> None:
+def _check(policy: Policy, request: Request, num_variants: int) -> None:
     """Refuse what the model cannot continue."""
+    if not 0 <= request.variant < num_variants:
+        raise EngineError(
+            "the engine has no such weights",
+            where=f"session {request.session}",
+            got=f"variant {request.variant}",
+            expected=f"0 to {num_variants - 1}",
+        )
     length, limit = len(request.prefix) + request.sampling.max_tokens, policy.context_length
     if not request.prefix or length > limit:
         raise ContextOverflow(

@@ -73,14 +73,16 @@ class PrefixTree:
         self.max_tokens = max_tokens
         self.num_tokens = 0
         self._max_run = max_run
-        self._root = Node(None, ())
+        self._roots: dict[int, Node] = {}
         self._now = 0
 
-    def insert(self, tokens: Sequence[int]) -> list[Node]:
-        """The nodes whose runs concatenate to ``tokens``; new ones have no keys and values yet."""
+    def insert(self, tokens: Sequence[int], variant: int = 0) -> list[Node]:
+        """The nodes whose runs concatenate to ``tokens``; new ones have no keys and values yet. What one variant of the
+        weights has read is nothing to another.
+        """
         self._now += 1
         sequence = tuple(tokens)
-        node, start, path = self._root, 0, []
+        node, start, path = self._roots.setdefault(variant, Node(None, ())), 0, []
         while start < len(sequence):
             child = node.children.get(sequence[start])
             if child is None:
@@ -105,7 +107,7 @@ class PrefixTree:
             _, _, node = heapq.heappop(leaves)
             parent = node.parent
             self.remove(node)
-            if parent is not None and parent is not self._root and not parent.children:
+            if parent is not None and parent.parent is not None and not parent.children:
                 tie += 1
                 heapq.heappush(leaves, (parent.used, tie, parent))
 
@@ -117,7 +119,7 @@ class PrefixTree:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._root, self.num_tokens = Node(None, ()), 0
+        self._roots, self.num_tokens = {}, 0
 
     def _grow(self, parent: Node, tokens: tuple[int, ...]) -> Node:
         node = Node(parent, tokens)
@@ -138,11 +140,11 @@ class PrefixTree:
         return head
 
     def _leaves(self) -> Iterator[Node]:
-        stack = [self._root]
+        stack = list(self._roots.values())
         while stack:
             node = stack.pop()
             stack.extend(node.children.values())
-            if not node.children and node is not self._root:
+            if not node.children and node.parent is not None:
                 yield node
 
 

@@ -28,6 +28,7 @@ class ModuleDecoder:
     """
 
     ragged = False
+    num_variants = 1
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -61,7 +62,12 @@ class ModuleDecoder:
         """The modules prepare themselves."""
 
     def read(
-        self, ids_PN: torch.Tensor, context_P: torch.Tensor, kv: torch.Tensor, last_P: torch.Tensor
+        self,
+        ids_PN: torch.Tensor,
+        context_P: torch.Tensor,
+        kv: torch.Tensor,
+        last_P: torch.Tensor,
+        variant_P: torch.Tensor,
     ) -> torch.Tensor:
         """See :class:`askesis.engines.decoder.Decoder`; all runs have one length."""
         length = ids_PN.shape[1]
@@ -75,7 +81,9 @@ class ModuleDecoder:
         mask = prefix_mask(context_P, start, length)
         return self._forward(ids_PN, position_PN, mask, _Cache(append, start))
 
-    def step(self, ids_B: torch.Tensor, position_B: torch.Tensor, rows: RowCache) -> torch.Tensor:
+    def step(
+        self, ids_B: torch.Tensor, position_B: torch.Tensor, rows: RowCache, variant_B: torch.Tensor
+    ) -> torch.Tensor:
         """See :class:`askesis.engines.decoder.Decoder`."""
         visible_BC = rows.visible()
 

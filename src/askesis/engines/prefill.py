@@ -13,17 +13,20 @@ import torch
 from askesis.engines.decoder import Decoder
 from askesis.engines.kv import Node, PrefixTree, copy_path
 
-__all__ = ["Prefixes", "read_prefixes"]
+__all__ = ["Prefix", "Prefixes", "read_prefixes"]
 
 _CONTEXT_FACTOR = 8
+
+Prefix = tuple[int, tuple[int, ...]]
+"""The variant of the weights that reads it, and its tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefixes:
     """Distinct prefixes that have been read."""
 
-    paths: Mapping[tuple[int, ...], Sequence[Node]]
-    place: Mapping[tuple[int, ...], int]
+    paths: Mapping[Prefix, Sequence[Node]]
+    place: Mapping[Prefix, int]
     """Row of each prefix in the logits."""
     logits_PV: torch.Tensor
     """Of the token after each prefix."""
@@ -37,28 +40,27 @@ class _Run:
     context: Sequence[Node]
     context_length: int
     node: Node | None
-    prefix: tuple[int, ...] | None
+    variant: int
+    prefix: Prefix | None
     """The prefix that ends here."""
 
 
-def read_prefixes(
-    decoder: Decoder, tree: PrefixTree, prefixes: Sequence[tuple[int, ...]], *, max_tokens: int
-) -> Prefixes:
+def read_prefixes(decoder: Decoder, tree: PrefixTree, prefixes: Sequence[Prefix], *, max_tokens: int) -> Prefixes:
     """Put ``prefixes`` into ``tree`` and read what it does not hold, at most ``max_tokens`` tokens in one pass.
 
     A run is read once its parent has been; the last token of a prefix that the tree holds whole is read again, because
     logits are not kept.
     """
-    ends = {prefix: tree.insert(prefix)[-1] for prefix in prefixes}
+    ends = {(variant, tokens): tree.insert(tokens, variant)[-1] for variant, tokens in prefixes}
     paths = {prefix: end.path() for prefix, end in ends.items()}
-    logits: dict[tuple[int, ...], torch.Tensor] = {}
+    logits: dict[Prefix, torch.Tensor] = {}
     ending = {id(end): prefix for prefix, end in ends.items()}
-    pending = list({id(n): n for path in paths.values() for n in path if n.kv is None}.values())
+    pending = list({id(n): (v, n) for (v, _), path in paths.items() for n in path if n.kv is None}.values())
     known = [_last_token(prefix, paths[prefix]) for prefix, end in ends.items() if end.kv is not None]
     while pending or known:
-        ready = [_is_ready(node) for node in pending]
-        runs = known + [_run(n, ending.get(id(n))) for n, now in zip(pending, ready, strict=True) if now]
-        pending, known = [n for n, now in zip(pending, ready, strict=True) if not now], []
+        ready = [_is_ready(node) for _, node in pending]
+        runs = known + [_run(v, n, ending.get(id(n))) for (v, n), now in zip(pending, ready, strict=True) if now]
+        pending, known = [item for item, now in zip(pending, ready, strict=True) if not now], []
         for group in _passes(runs, max_tokens, ragged=decoder.ragged):
             logits_PV = _read(decoder, group)
             logits |= {run.prefix: row for run, row in zip(group, logits_PV, strict=True) if run.prefix is not None}
@@ -75,14 +77,17 @@ def _is_ready(node: Node) -> bool:
     return parent is None or parent.parent is None or parent.kv is not None
 
 
-def _run(node: Node, prefix: tuple[int, ...] | None) -> _Run:
+def _run(variant: int, node: Node, prefix: Prefix | None) -> _Run:
     context = node.path()[:-1]
     length = sum(len(n.tokens) for n in context)
-    return _Run(tokens=node.tokens, context=context, context_length=length, node=node, prefix=prefix)
+    return _Run(tokens=node.tokens, context=context, context_length=length, node=node, variant=variant, prefix=prefix)
 
 
-def _last_token(prefix: tuple[int, ...], path: Sequence[Node]) -> _Run:
-    return _Run(tokens=prefix[-1:], context=path, context_length=len(prefix) - 1, node=None, prefix=prefix)
+def _last_token(prefix: Prefix, path: Sequence[Node]) -> _Run:
+    variant, tokens = prefix
+    return _Run(
+        tokens=tokens[-1:], context=path, context_length=len(tokens) - 1, node=None, variant=variant, prefix=prefix
+    )
 
 
 def _passes(runs: Sequence[_Run], max_tokens: int, *, ragged: bool) -> Iterator[list[_Run]]:
@@ -114,6 +119,7 @@ def _read(decoder: Decoder, runs: Sequence[_Run]) -> torch.Tensor:
         torch.tensor([run.context_length for run in runs], device=device),
         kv,
         torch.tensor([len(run.tokens) - 1 for run in runs], device=device),
+        torch.tensor([run.variant for run in runs], device=device),
     )
     for place, run in enumerate(runs):
         if run.node is not None:

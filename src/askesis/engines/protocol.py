@@ -55,6 +55,7 @@ class Request:
         seed: names the random stream of this answer. The draw depends on the seed and the prefix, not on what else is
             in the batch.
         session: id of the session that asks, see :class:`TracksSessions`; empty for a call outside any session.
+        variant: which of the engine's sets of weights samples, for an engine that has several.
     """
 
     prefix: tuple[int, ...]
@@ -62,6 +63,7 @@ class Request:
     stop_ids: tuple[int, ...]
     seed: int
     session: str = ""
+    variant: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,8 @@ class Rows:
         """Tokens drawn so far."""
         self.last_B = self.count_B
         """The newest token."""
+        self.variant_B = self.count_B
+        """Which of the decoder's sets of weights continues the row."""
         self._prefix_B = self.count_B
         self._limit_B = self.count_B
         self._stop_BS = none
@@ -55,6 +57,7 @@ class Rows:
         blank = zeros[:, None].expand(-1, longest)
         self.count_B = torch.cat([self.count_B, zeros])
         self.last_B = torch.cat([self.last_B, zeros])
+        self.variant_B = torch.cat([self.variant_B, self._ints([r.variant for r in requests])])
         self._prefix_B = torch.cat([self._prefix_B, self._ints([len(r.prefix) for r in requests])])
         self._limit_B = torch.cat([self._limit_B, self._ints([r.sampling.max_tokens for r in requests])])
         table = [[*r.stop_ids, *[_NO_STOP] * (stops - len(r.stop_ids))] for r in requests]

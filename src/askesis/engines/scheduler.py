@@ -139,7 +139,7 @@ class Scheduler:
     def _decode(self) -> torch.Tensor:
         rows = self._rows
         self._cache.advance()
-        return self._decoder.step(rows.last_B, rows.position(), self._cache)
+        return self._decoder.step(rows.last_B, rows.position(), self._cache, rows.variant_B)
 
     def _next_calls(self) -> list[Call]:
         """Waiting calls that find a free row."""
@@ -154,13 +154,13 @@ class Scheduler:
             self._take_weights()
         requests = [call.request for call in calls]
         self._decoder.reserve(max(len(r.prefix) + r.sampling.max_tokens for r in requests))
-        prefixes = list(dict.fromkeys(r.prefix for r in requests))
+        prefixes = list(dict.fromkeys((r.variant, r.prefix) for r in requests))
         return read_prefixes(self._decoder, self._tree, prefixes, max_tokens=self._prefill_tokens)
 
     def _seat(self, calls: Sequence[Call], read: Prefixes) -> torch.Tensor:
         """Give each call a row; logits of their first tokens."""
         requests = [call.request for call in calls]
-        paths = [read.paths[r.prefix] for r in requests]
+        paths = [read.paths[r.variant, r.prefix] for r in requests]
         cuts = _shared_lengths(paths) if self._decoder.ragged else [0] * len(paths)
         for call, path, cut in zip(calls, paths, cuts, strict=True):
             call.num_shared = sum(len(node.tokens) for node in path[:cut])
@@ -170,7 +170,7 @@ class Scheduler:
         )
         self._rows.admit(requests)
         self._tree.trim()
-        place_B = torch.tensor([read.place[r.prefix] for r in requests], device=self._decoder.layout.device)
+        place_B = torch.tensor([read.place[r.variant, r.prefix] for r in requests], device=self._decoder.layout.device)
         return read.logits_PV[place_B]
 
     def _draw(self, logits_BV: torch.Tensor) -> list[Result]:
@@ -196,7 +196,7 @@ class Scheduler:
     def _completion(self, row: int, tokens: list[int], logprobs: list[float]) -> Completion:
         request = self._calls[row].request
         if self._tree.max_tokens and self._renewal is None:
-            self._keep(row, (*request.prefix, *tokens[:-1]))
+            self._keep(row, (*request.prefix, *tokens[:-1]), request.variant)
         return Completion(
             tokens=tuple(tokens),
             logprobs=tuple(logprobs),
@@ -204,11 +204,11 @@ class Scheduler:
             version=self._version,
         )
 
-    def _keep(self, row: int, sequence: tuple[int, ...]) -> None:
+    def _keep(self, row: int, sequence: tuple[int, ...], variant: int) -> None:
         """Keep what was sampled for the next turn of the dialogue."""
         start, shared = 0, self._calls[row].num_shared
         new: list[Node] = []
-        for node in self._tree.insert(sequence):
+        for node in self._tree.insert(sequence, variant):
             stop = start + len(node.tokens)
             if node.kv is None:
                 new.append(node)

@@ -11,12 +11,13 @@ from askesis.engines.decoder import Decoder, FusedDecoder
 from askesis.engines.modules import ModuleDecoder
 from askesis.engines.protocol import Completion, Request, Sampling
 from askesis.engines.scheduler import Call, Scheduler
+from askesis.engines.variants import VariantDecoder
 from askesis.errors import EngineError
 from askesis.policy.loading import Policy
 from askesis.policy.weights import Unsupported
 from askesis.streams import generator
 
-__all__ = ["disagreement", "open_decoder"]
+__all__ = ["disagreement", "open_decoder", "open_variants"]
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 _LOW_PRECISION_TOLERANCE = 0.1
@@ -50,6 +51,28 @@ def open_decoder(policy: Policy) -> tuple[Decoder, str]:
         )
     logging.getLogger(__name__).warning("%s is sampled by the modules of transformers: %s", policy.name, reason)
     return modules, f"transformers: {reason}"
+
+
+def open_variants(policy: Policy, num_variants: int) -> VariantDecoder:
+    """A decoder over several sets of weights, each the policy's own until it is given others.
+
+    Raises:
+        EngineError: this model cannot be sampled so.
+    """
+    try:
+        decoder = VariantDecoder(policy.model, num_variants)
+        gap = disagreement(policy, decoder)
+        reason = f"log-probabilities that differ from the model's own by {gap:.1e} nats"
+    except Unsupported as error:
+        gap, reason = float("inf"), str(error)
+    if gap > _tolerance(policy):
+        raise EngineError(
+            "several sets of this model's weights cannot be sampled side by side",
+            where=policy.name,
+            got=reason,
+            next_step="set learner.evolution.side_by_side=1",
+        )
+    return decoder
 
 
 def disagreement(policy: Policy, decoder: Decoder) -> float:

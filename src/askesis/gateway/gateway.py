@@ -195,6 +195,7 @@ class Endpoint:
                         stop_ids=self._template.stop_ids,
                         seed=seed_of(self.session.seed, *(("call", key) if seed is None else ("asked", seed))),
                         session=self.session.id,
+                        variant=self.session.variant,
                     )
                 )
         except TimeoutError:

@@ -26,3 +26,5 @@ class Session:
     """Weights that the session starts with."""
     budgets: Budgets
     clock: Clock
+    variant: int = 0
+    """Which of the engine's sets of weights plays, when it has several."""

@@ -54,6 +54,25 @@ class Layer:
         parts = (self.norm_in, self.norm_mlp, *self.qkv, *self.out, *self.gate_up, *self.down, self.norm_qk)
         return [part for part in parts if part is not None]
 
+    def room(self, count: int) -> Layer:
+        """Uninitialised memory for ``count`` layers like this one, in a first dimension of each tensor."""
+
+        def tensor(x: torch.Tensor | None) -> torch.Tensor | None:
+            return None if x is None else x.new_empty(count, *x.shape)
+
+        def projection(p: Projection) -> Projection:
+            return Projection(p.matrix.new_empty(count, *p.matrix.shape), tensor(p.bias))
+
+        return Layer(
+            norm_in=tensor(self.norm_in),
+            norm_mlp=tensor(self.norm_mlp),
+            qkv=projection(self.qkv),
+            out=projection(self.out),
+            gate_up=projection(self.gate_up),
+            down=projection(self.down),
+            norm_qk=tensor(self.norm_qk),
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class Weights:

@@ -32,6 +32,8 @@ __all__ = [
 NOT_HASHED = frozenset(
     {
         "run.dir",
+        *(f"cluster.{name}" for name in ("address", "cpus_per_worker", "gpus_per_worker", "keep_sessions", "kind")),
+        *(f"cluster.{name}" for name in ("timeout_s", "workers")),
         "training.checkpoint_every",
         "training.keep_checkpoints",
         "training.max_drift",
@@ -89,6 +91,23 @@ class EngineSection(Section):
     """
     kv_tokens: int = Field(default=0, ge=0)
     """Tokens whose keys and values are kept for later turns; 0 means what fits into 512 MiB (4 GiB on CUDA)."""
+
+
+class ClusterSection(Section):
+    """Other processes and machines. What a run comes to does not depend on it."""
+
+    kind: Literal["local", "ray"] = "local"
+    """``ray``: by actors of a Ray cluster. An evolution's members are played there; a gradient learner cannot use it.
+    """
+    address: str = ""
+    """Of a Ray cluster that is there, such as ``auto``; empty starts one on this machine."""
+    workers: int = Field(default=2, ge=1)
+    cpus_per_worker: float = Field(default=1.0, ge=0)
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    timeout_s: float = Field(default=3600.0, gt=0)
+    """A worker that has not answered after this long is replaced."""
+    keep_sessions: bool = True
+    """False: workers send rewards only, and the store says of each session how it ended, but not what was said."""
 
 
 class SamplingSection(Section):
@@ -202,6 +221,9 @@ class EvolutionSection(Section):
     """
     antithetic: bool = False
     """Members come in pairs of opposite noise."""
+    side_by_side: int = Field(default=1, ge=1)
+    """Members that are sampled from in one batch. Each takes the memory of one more model; small models gain much time.
+    """
     compares: bool = True
     """Members are scored against each other. False takes rewards as they are: an ablation, which hardly learns."""
 
@@ -299,6 +321,7 @@ class Recipe(Section):
     run: RunSection = Field(default_factory=RunSection)
     policy: PolicySection = Field(default_factory=PolicySection)
     engine: EngineSection = Field(default_factory=EngineSection)
+    cluster: ClusterSection = Field(default_factory=ClusterSection)
     sampling: SamplingSection = Field(default_factory=SamplingSection)
     environment: EnvironmentSection = Field(default_factory=EnvironmentSection)
     agent: AgentSection = Field(default_factory=AgentSection)
@@ -316,6 +339,11 @@ class Recipe(Section):
             raise ValueError(
                 "sampling.temperature=0 gives all answers to a task alike, and learner.kind=gradient learns from their "
                 "differences; set sampling.temperature=1.0, or learner.kind=evolution"
+            )
+        if kind == "gradient" and self.cluster.kind != "local":
+            raise ValueError(
+                "cluster.kind=ray plays the populations of learner.kind=evolution; a gradient learner cannot use it: "
+                "set cluster.kind=local"
             )
         ignored = _GRADIENT_ONLY if kind == "evolution" else ("learner.evolution",)
         given = [key for key in ignored if _at(self, key) != _at(Recipe.model_construct(), key)]

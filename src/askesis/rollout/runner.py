@@ -39,7 +39,9 @@ class RolloutSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSpec:
-    """A group to be run: ``size`` sessions on one task. ``seed`` is the root of their streams."""
+    """A group to be run: ``size`` sessions on one task. ``seed`` is the root of their streams; ``variant`` says which
+    weights they sample from, when the engine has several.
+    """
 
     group_id: str
     run_id: str
@@ -48,6 +50,7 @@ class GroupSpec:
     task: Task
     size: int
     seed: int
+    variant: int = 0
 
 
 class RolloutRunner:
@@ -132,6 +135,7 @@ class RolloutRunner:
             member_index=index,
             seed=seed_of(spec.seed, "session", index),
             policy_version=policy_version,
+            variant=spec.variant,
             budgets=Budgets(
                 turns=general.turns if own.turns is None else own.turns,
                 tokens=general.tokens if own.tokens is None else own.tokens,

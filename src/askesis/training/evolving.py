@@ -12,9 +12,10 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from askesis.engines.variants import VariantDecoder
 from askesis.environments import World
 from askesis.errors import AlgorithmError, CheckpointError
-from askesis.learners.evolution import EvolutionLearner, Population, member_scores
+from askesis.learners.evolution import Candidate, EvolutionLearner, Population, member_scores
 from askesis.recipe import Recipe
 from askesis.rollout import GroupSpec, usable_members
 from askesis.store import Group, Store
@@ -22,38 +23,124 @@ from askesis.training.groups import group_specs, refuse_total_failure
 from askesis.training.pieces import make_runner
 from askesis.training.sampler import Sampler
 
-__all__ = ["Evaluator", "Evolver", "LocalEvaluator", "Stepped", "merge", "scores_of"]
+__all__ = [
+    "Evaluator",
+    "Evolver",
+    "LocalEvaluator",
+    "SideBySideEvaluator",
+    "Stepped",
+    "make_evaluator",
+    "merge",
+    "population_specs",
+    "scores_of",
+]
 
 
 class Evaluator(Protocol):
     """Plays tasks with the members of a population."""
 
-    async def evaluate(self, population: Population, specs: Sequence[GroupSpec]) -> list[list[Group]]:
+    async def evaluate(
+        self, population: Population, specs: Sequence[GroupSpec], *, first: int = 0
+    ) -> list[list[Group]]:
         """The groups of each member, one for each of ``specs``, in order. Each spec is for one session, and all members
-        play it from the same seed: they are compared under the same luck.
+        play it from the same seed: they are compared under the same luck. ``first`` is the number of the first member
+        when these are part of a population.
         """
         ...
 
+    async def told(self, scores: Sequence[float | None]) -> None:
+        """The learner has been told these scores."""
+        ...
 
-class LocalEvaluator:
-    """One member after the other, by the run's own engine."""
+    async def close(self) -> None:
+        """Release what the evaluator holds."""
+        ...
+
+
+class _Local:
+    """What evaluators in this process have in common."""
 
     def __init__(self, recipe: Recipe, learner: EvolutionLearner, sampler: Sampler, world: World) -> None:
         self._recipe, self._learner, self._sampler, self._world = recipe, learner, sampler, world
 
-    async def evaluate(self, population: Population, specs: Sequence[GroupSpec]) -> list[list[Group]]:
+    async def told(self, scores: Sequence[float | None]) -> None:
+        """Nothing to do: the learner is this process's own."""
+
+    async def close(self) -> None:
+        """Nothing to do: the sampler is somebody else's."""
+
+
+class LocalEvaluator(_Local):
+    """One member after the other, by the run's own engine."""
+
+    async def evaluate(
+        self, population: Population, specs: Sequence[GroupSpec], *, first: int = 0
+    ) -> list[list[Group]]:
         """See :class:`Evaluator`. The policy has the weights of the centre again when this returns."""
         learner, sampler = self._learner, self._sampler
         played = []
-        for number, member in enumerate(population.members):
+        for number, member in enumerate(population.members, first):
             await sampler.compute(partial(learner.put_on, member))
             sampler.publish(learner.version)  # of the centre; the member's place in its group says the rest
             runner = make_runner(self._recipe, learner.policy, sampler.engine, self._world)
-            mine = [replace(spec, group_id=f"{spec.group_id}.{number:03d}") for spec in specs]  # sessions' ids differ
+            mine = _of_member(specs, number)
             played.append(await runner.run(mine, policy_version=learner.version))
         await sampler.compute(learner.restore)
         sampler.publish(learner.version)
         return played
+
+
+class SideBySideEvaluator(_Local):
+    """Several members in one batch: each token passes through the weights of its member.
+
+    It takes the memory of as many more models, and far less time with small ones: a batch of many members' answers
+    costs little more than one of one member's.
+    """
+
+    async def evaluate(
+        self, population: Population, specs: Sequence[GroupSpec], *, first: int = 0
+    ) -> list[list[Group]]:
+        """See :class:`Evaluator`. The policy has the weights of the centre again when this returns."""
+        learner, sampler, count = self._learner, self._sampler, self._recipe.learner.evolution.side_by_side
+        engine, decoder = await sampler.variants(count)
+        played: list[list[Group]] = []
+        for start in range(0, len(population.members), count):
+            members = population.members[start : start + count]
+            await sampler.compute(partial(self._load, members, decoder))
+            engine.publish(learner.version)
+            runner = make_runner(self._recipe, learner.policy, engine, self._world)
+            mine = [
+                spec
+                for place in range(len(members))
+                for spec in _of_member(specs, first + start + place, variant=place)
+            ]
+            groups = await runner.run(mine, policy_version=learner.version)
+            played += [groups[at : at + len(specs)] for at in range(0, len(groups), len(specs))]
+        return played
+
+    def _load(self, members: Sequence[Candidate], decoder: VariantDecoder) -> None:
+        for place, member in enumerate(members):
+            self._learner.put_on(member)
+            decoder.load(place)
+        self._learner.restore()
+
+
+def make_evaluator(recipe: Recipe, learner: EvolutionLearner, sampler: Sampler, world: World) -> Evaluator:
+    """The one that the recipe asks for."""
+    kind = SideBySideEvaluator if recipe.learner.evolution.side_by_side > 1 else LocalEvaluator
+    return kind(recipe, learner, sampler, world)
+
+
+def population_specs(recipe: Recipe, run_id: str, world: World, step: int, stage: int) -> list[GroupSpec]:
+    """The tasks of a step, which both its populations play; the groups of the stages differ in their places."""
+    width = recipe.rollout.groups_per_step
+    tasks = [world.tasks.task("train", step * width + i) for i in range(width)]
+    return group_specs(run_id, "train", step, tasks, 1, seed=recipe.run.seed, first_place=(stage - 1) * width)
+
+
+def _of_member(specs: Sequence[GroupSpec], number: int, *, variant: int = 0) -> list[GroupSpec]:
+    """The same tasks with the same seeds; the ids of sessions differ from those of other members."""
+    return [replace(spec, group_id=f"{spec.group_id}.{number:03d}", variant=variant) for spec in specs]
 
 
 class Stepped(NamedTuple):
@@ -90,18 +177,15 @@ class Evolver:
             groups += found
             scores = scores_of(found, self._recipe, size=len(self._learner.ask().members))
             told = await sampler.compute(partial(self._learner.tell, scores))
+            await self._evaluator.told(scores)
         sampler.publish(self._learner.version)
         return Stepped(groups, told, sampling_s)
 
     async def _population(self, step: int, population: Population) -> list[Group]:
         """One group per task; from the store if they were committed."""
-        width = self._recipe.rollout.groups_per_step
-        first = (population.stage - 1) * width
-        names = [f"{self._run_id}/train/{step:06d}/{place:04d}" for place in range(first, first + width)]
-        if self._store.group(names[0]) is not None:  # they are committed all or not at all
-            return [self._stored(name) for name in names]
-        tasks = [self._world.tasks.task("train", step * width + i) for i in range(width)]
-        specs = group_specs(self._run_id, "train", step, tasks, 1, seed=self._recipe.run.seed, first_place=first)
+        specs = population_specs(self._recipe, self._run_id, self._world, step, population.stage)
+        if self._store.group(specs[0].group_id) is not None:  # they are committed all or not at all
+            return [self._stored(spec.group_id) for spec in specs]
         groups = merge(specs, await self._evaluator.evaluate(population, specs))
         refuse_total_failure(groups, "train", step)
         self._store.append_groups(groups)

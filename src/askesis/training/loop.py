@@ -30,7 +30,7 @@ from askesis.store import Group, RunRecord, Store
 from askesis.trace import Task
 from askesis.training import checkpoint, selfcheck
 from askesis.training.evaluating import evaluation_of, evaluation_sampling, summarise
-from askesis.training.evolving import Evolver, LocalEvaluator, Stepped
+from askesis.training.evolving import Evaluator, Evolver, Stepped, make_evaluator
 from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
 from askesis.training.pieces import (
     check_learner,
@@ -170,6 +170,7 @@ class _Trainer:
         state = run.state()
         self.evaluations = {label: evaluation_of(record) for label, record in state.get("evaluations", {}).items()}
         self._checked = False
+        self._evaluator: Evaluator | None = None
         start = weights_hash(self._policy.model)
         if state.get("initial_weights", start) != start:
             raise CheckpointError(
@@ -203,6 +204,8 @@ class _Trainer:
             self._progress.stage("saving the model")
             save_policy(self._policy, self._run.model)
         finally:
+            if self._evaluator is not None:
+                await self._evaluator.close()
             await self._sampler.close()
             if self._writer is not None:
                 self._writer.close()
@@ -291,11 +294,22 @@ class _Trainer:
         recipe, sampler = self._recipe, self._sampler
         if self._is_check_due():
             self._keep_checks(await sampler.compute(lambda: selfcheck.run_evolution_checks(sampler.engine, learner)))
-        evaluator = LocalEvaluator(recipe, learner, sampler, self._world)
-        evolver = Evolver(recipe, self._run_id, learner, self._world, self._store, evaluator)
+        if self._evaluator is None:
+            self._evaluator = self._make_evaluator(learner)
+        evolver = Evolver(recipe, self._run_id, learner, self._world, self._store, self._evaluator)
         count = recipe.rollout.groups_per_step * recipe.rollout.group_size
         with self._ticking(f"{count} sessions of train step {self.step}"):
             return await evolver.step(self.step, sampler)
+
+    def _make_evaluator(self, learner: EvolutionLearner) -> Evaluator:
+        recipe = self._recipe
+        if recipe.cluster.kind == "local":
+            return make_evaluator(recipe, learner, self._sampler, self._world)
+        from askesis.training.ray_pool import RayPool
+        from askesis.training.remote import Base, RemoteEvaluator
+
+        pool = RayPool(recipe, self._run_id, Base.of(learner))
+        return RemoteEvaluator(learner, pool, side_by_side=recipe.learner.evolution.side_by_side)
 
     async def _training_groups(self, learner: GradientLearner) -> list[Group]:
         """The groups of this step; with dynamic sampling, more of them while too many teach nothing."""

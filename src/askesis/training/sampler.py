@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import torch
 
 from askesis.engines.embedded import Admission, EmbeddedEngine
+from askesis.engines.variants import VariantDecoder
+from askesis.engines.verify import open_variants
 from askesis.errors import CheckpointError
 from askesis.policy.loading import Policy
 
@@ -45,15 +47,33 @@ class Sampler:
             initargs=(_sampling_threads(policy),),
         )
 
-        def engine(policy: Policy) -> EmbeddedEngine:
+        def engine(policy: Policy, decoder: VariantDecoder | None = None) -> EmbeddedEngine:
             return EmbeddedEngine(
-                policy, max_batch=max_batch, admission=admission, kv_tokens=kv_tokens or None, thread=self._thread
+                policy,
+                max_batch=max_batch,
+                admission=admission,
+                kv_tokens=kv_tokens or None,
+                thread=self._thread,
+                decoder=decoder,
             )
 
+        self._make = engine
+        self._variants: tuple[EmbeddedEngine, VariantDecoder] | None = None
         self.current = engine(policy)
         """Samples from the present weights."""
         self.engine = self.current if self._copy is None else engine(self._copy)
         """Samples the training batches."""
+
+    async def variants(self, count: int) -> tuple[EmbeddedEngine, VariantDecoder]:
+        """An engine that samples from ``count`` sets of weights, and where these are put. Made once.
+
+        Raises:
+            EngineError: this model cannot be sampled so.
+        """
+        if self._variants is None:
+            decoder = await self.compute(lambda: open_variants(self._policy, count))
+            self._variants = self._make(self._policy, decoder), decoder
+        return self._variants
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Run ``work`` in the thread of the engines, while they sample nothing."""
@@ -71,6 +91,8 @@ class Sampler:
         await self.current.close()
         if self.engine is not self.current:
             await self.engine.close()
+        if self._variants is not None:
+            await self._variants[0].close()
         await asyncio.to_thread(self._thread.shutdown)
 
     def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

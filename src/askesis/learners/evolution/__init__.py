@@ -1,7 +1,7 @@
 """Learning without a backward pass: evolution strategies, and ESSAM."""
 
-from askesis.learners.evolution.learner import EvolutionLearner, Population
+from askesis.learners.evolution.learner import Candidate, EvolutionLearner, Population
 from askesis.learners.evolution.scores import member_scores
 from askesis.learners.evolution.settings import EvolutionSettings
 
-__all__ = ["EvolutionLearner", "EvolutionSettings", "Population", "member_scores"]
+__all__ = ["Candidate", "EvolutionLearner", "EvolutionSettings", "Population", "member_scores"]
