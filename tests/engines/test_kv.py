@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,3 +97,17 @@ def test_the_layout_counts_bytes() -> None:
     layout = Layout(num_layers=3, num_kv_heads=2, head_size=8, dtype=torch.bfloat16, device=torch.device("cpu"))
     assert layout.token_bytes == 2 * 3 * 2 * 8 * 2
     assert layout.allocate(5, 7).shape == (3, 2, 5, 2, 7, 8) and layout.zeros(5, 7).nbytes == 35 * layout.token_bytes
+
+
+def test_what_is_forgotten_is_free_at_once() -> None:
+    gc.disable()
+    try:
+        tree = PrefixTree(100, max_run=8)
+        node = tree.insert([1, 2, 3])[-1]
+        node.kv = torch.zeros(1)
+        held = weakref.ref(node.kv)
+        del node
+        tree.clear()
+        assert held() is None
+    finally:
+        gc.enable()

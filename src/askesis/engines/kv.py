@@ -118,7 +118,14 @@ class PrefixTree:
         self.num_tokens -= len(node.tokens)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything. Memory is free when this returns: parents and children hold each other, and would wait for
+        the garbage collector.
+        """
+        stack = list(self._roots.values())
+        while stack:
+            node = stack.pop()
+            stack.extend(node.children.values())
+            node.kv, node.children = None, {}
         self._roots, self.num_tokens = {}, 0
 
     def _grow(self, parent: Node, tokens: tuple[int, ...]) -> Node:
