@@ -97,8 +97,8 @@ STUDY = Study(
             overrides={
                 "training.steps": 128,
                 "rollout.groups_per_step": 3,
-                "evaluation.num_tasks": 64,
-                "evaluation.every": 32,
+                "evaluation.num_tasks": 48,
+                "evaluation.every": 64,
             },
             seeds=3,
             workers=2,
