@@ -14,7 +14,7 @@ from askesis.errors import PolicyError, did_you_mean
 
 __all__ = ["BUILT_IN", "check_folder", "resolve_name"]
 
-BUILT_IN = ("nano",)
+BUILT_IN = ("nano", "nano-search")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -37,7 +37,7 @@ def resolve_name(name: str) -> str:
         raise PolicyError(
             "the model folder does not exist",
             where=name,
-            expected="a folder, a name on the Hugging Face Hub, or 'nano'",
+            expected=f"a folder, a name on the Hugging Face Hub, or {' or '.join(BUILT_IN)}",
             next_step="check policy.name",
         )
     if "/" not in name and did_you_mean(name, BUILT_IN):
