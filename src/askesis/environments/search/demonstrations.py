@@ -41,7 +41,7 @@ class SearchDemonstrations:
         wrong_share: look-ups after which the name of another passage is taken for the right one.
         early_share: of the turns at which facts are still missing, those that answer all the same.
         memory_share: episodes with a compact memory; the others keep everything.
-        max_searches: an episode that keeps everything is shown up to its last search but these; the rest is left out.
+        max_searches: an episode that keeps everything is shown up to so many searches; the rest is left out.
         top_k: passages per search.
         num_worlds: small worlds that are drawn from; they contradict each other, so no fact is worth remembering.
         num_entities: people in each. From 99 to 1470 give names of two and three syllables, as the world's level

@@ -193,7 +193,9 @@ def _train(
         model.parameters(), lr=training.lr_peak, betas=training.betas, weight_decay=training.weight_decay, fused=True
     )
     body = torch.compile(model.model) if training.compile else model.model
-    batches = pack(examples(tokenizer, recipe.data, recipe.search), training.rows, training.row_tokens, tokenizer.pad_token_id)
+    batches = pack(
+        examples(tokenizer, recipe.data, recipe.search), training.rows, training.row_tokens, tokenizer.pad_token_id
+    )
     step = tokens = 0
     losses: list[float] = []
     saved = time.monotonic()
