@@ -1,4 +1,4 @@
-"""The benchmark of search sessions: both ways run on the same sessions, and the other way's gradient is what it says."""
+"""The benchmark of search sessions: both ways play the same, and the other way's gradient is what it says."""
 
 from __future__ import annotations
 

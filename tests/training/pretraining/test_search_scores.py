@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from askesis.training.pretraining.search_scores import SearchScore, evaluate_searching, search_recipe, search_table
 from askesis.training.preflight import open_world
+from askesis.training.pretraining.search_scores import SearchScore, evaluate_searching, search_recipe, search_table
 
 
 def test_every_context_and_number_of_hops(tiny_folder: Path) -> None:
