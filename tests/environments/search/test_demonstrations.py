@@ -10,9 +10,11 @@ from askesis.agents.formats import TagFormat
 from askesis.agents.parsing import first_block
 from askesis.environments.reasoning.extract import extract_answer
 from askesis.environments.reasoning.split import split_of
+from askesis.environments.search.chain import MAX_RELATIONS, ChainWorld
 from askesis.environments.search.demonstrations import INSTRUCTION, SearchDemonstrations
 from askesis.trace import Message
 
+ALL = ChainWorld(num_entities=30, num_relations=MAX_RELATIONS).relations
 SMALL = {"num_worlds": 2, "num_entities": 30}
 
 
@@ -70,6 +72,20 @@ def test_mistakes_come_at_their_rates() -> None:
         query = talk[-3].content.removeprefix("<search>").removesuffix("</search>")
         wrong += f"The {query} is {extract_answer(talk[-1].content)}." not in talk[-2].content
     assert 0.35 < wrong / 200 < 0.65
+
+
+def test_turns_are_shown_alike_and_their_mistakes_at_their_rate() -> None:
+    demonstrations = SearchDemonstrations(**SMALL, hops=(3,), wrong_share=0.0, early_share=0.4, memory_share=1.0)  # type: ignore[arg-type]
+    rng = np.random.default_rng(3)
+    turns: dict[int, list[bool]] = {0: [], 1: [], 2: [], 3: []}
+    for talk in (demonstrations.dialogue(rng) for _ in range(400)):
+        question, memory = talk[1]["content"].split("</question>")
+        found = next((f"{kind} of" for kind in ALL if f"{kind} of" in memory), None)
+        done = 0 if found is None else 3 - question[: question.index(found)].count(" of ")
+        turns[done].append(talk[-1]["content"].startswith("<answer>"))
+    assert all(70 < len(shown) < 130 for shown in turns.values())
+    assert not any(turns[0]) and all(turns[3])
+    assert all(0.25 < sum(turns[turn]) / len(turns[turn]) < 0.55 for turn in (1, 2))
 
 
 def test_a_long_episode_is_cut() -> None:

@@ -60,20 +60,40 @@ class SearchDemonstrations:
     seed: int = 0
 
     def dialogue(self, rng: np.random.Generator) -> list[dict[str, str]]:
-        """One conversation as role and content: an episode, or one turn of an episode with a memory."""
-        talks = self.episode(rng)
-        chosen = talks[int(rng.integers(0, len(talks)))]
+        """One conversation as role and content: an episode, or one turn of an episode with a memory.
+
+        Each turn of a question is as likely as any other, so late ones, which few episodes reach, are practised too.
+        """
+        has_memory = bool(rng.random() < self.memory_share)
+        world, retriever, chain = self._question(rng)
+        turn = int(rng.integers(0, chain.hops + 1)) if has_memory else 0
+        chosen = self._play(rng, world, retriever, chain, has_memory=has_memory, reaches=turn)[turn]
         return [{"role": message.role, "content": message.content} for message in chosen]
 
     def episode(self, rng: np.random.Generator) -> list[list[Message]]:
         """The conversations of one episode: one, or with a memory one for each turn."""
-        world, retriever = _small_world(self.seed, int(rng.integers(0, self.num_worlds)), self.num_entities)
         has_memory = bool(rng.random() < self.memory_share)
-        chain = _training_chain(world, self.hops, rng)
+        return self._play(rng, *self._question(rng), has_memory=has_memory, reaches=0)
+
+    def _question(self, rng: np.random.Generator) -> tuple[ChainWorld, FTS5Retriever, Chain]:
+        world, retriever = _small_world(self.seed, int(rng.integers(0, self.num_worlds)), self.num_entities)
+        return world, retriever, _training_chain(world, self.hops, rng)
+
+    def _play(
+        self,
+        rng: np.random.Generator,
+        world: ChainWorld,
+        retriever: FTS5Retriever,
+        chain: Chain,
+        *,
+        has_memory: bool,
+        reaches: int,
+    ) -> list[list[Message]]:
+        """The conversations of an episode that does not answer before turn ``reaches``."""
         script = _Script(world.question(chain), has_memory=has_memory)
         person = world.names[chain.people[0]]
         for turn, relation in enumerate(chain.relations):
-            if turn and rng.random() < self.early_share:
+            if turn and turn >= reaches and rng.random() < self.early_share:
                 break
             if not has_memory and turn == self.max_searches:
                 return script.talks
