@@ -50,7 +50,7 @@ def test_the_gradient_of_padded_calls_is_that_of_single_ones(tiny_folder: Path) 
     plain = torch.cat([p.grad.flatten() for p in model.parameters()])
     assert plain.norm() > 0
     for gradient in gradients:
-        torch.testing.assert_close(gradient, plain, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(gradient, plain, rtol=1e-3, atol=1e-6)
 
 
 def test_the_sides_differ_in_what_they_keep_and_pack() -> None:

@@ -50,10 +50,10 @@ def test_what_is_measured_of_a_run(tiny_folder: Path, tmp_path: Path) -> None:
     plans = small.plans(STUDY.scale("smoke"), seeds=1, folder=tmp_path)
     runs = make_runs(plans[:2], workers=0, notify=lambda plan, outcome: None)
     for run in runs:
-        lengths = at_horizon(12, "peak_context")(run)
-        assert len(lengths) == len(at_horizon(12, "f1")(run)) == 2
+        lengths = at_horizon(2, "peak_context")(run)
+        assert len(lengths) == len(at_horizon(2, "f1")(run)) == 2
         assert all(length is not None and length > 20 for length in lengths)
         assert [bias is not None and bias > 0 for bias in turn_bias(run)] == [True, True]
     # Played once: what is kept is what is read.
-    (runs[0].path / "horizon-12.json").write_text(json.dumps({"f1": [0.25]}))
-    assert at_horizon(12, "f1")(runs[0]) == [0.25]
+    (runs[0].path / "horizon-2.json").write_text(json.dumps({"f1": [0.25]}))
+    assert at_horizon(2, "f1")(runs[0]) == [0.25]

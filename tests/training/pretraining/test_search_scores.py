@@ -1,4 +1,4 @@
-"""Scoring a policy that searches: every context and number of hops, deterministic."""
+"""Scoring a policy that searches: every context and number of hops."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from askesis.training.pretraining.search_scores import SearchScore, evaluate_sea
 
 
 def test_every_context_and_number_of_hops(tiny_folder: Path) -> None:
-    scores = evaluate_searching(tiny_folder, [1, 3], tasks=2, seed=1)
-    assert [(s.context, s.hops) for s in scores] == [(c, h) for c in ("full", "compact_memory") for h in (1, 3)]
+    scores = evaluate_searching(tiny_folder, [1, 2], tasks=2, seed=1)
+    assert [(s.context, s.hops) for s in scores] == [(c, h) for c in ("full", "compact_memory") for h in (1, 2)]
     assert all(s.tasks == 2 and 0 <= s.greedy <= 1 and 0 <= s.sampled <= 1 for s in scores)
-    assert scores == evaluate_searching(tiny_folder, [1, 3], tasks=2, seed=1)
 
 
 def test_its_questions_have_that_many_facts_and_its_limits_leave_room_for_them() -> None:
