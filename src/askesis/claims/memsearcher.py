@@ -19,7 +19,7 @@ from askesis.recipe import load_recipe
 from askesis.store import Store
 from askesis.training.rundir import RunDir, write_json
 
-__all__ = ["HORIZONS", "STUDY", "at_horizon", "turn_bias"]
+__all__ = ["HORIZONS", "STUDY", "at_horizon", "play_horizons", "turn_bias"]
 
 HORIZONS = (2, 4, 8, 12)
 """Facts of a question."""
@@ -43,6 +43,12 @@ def at_horizon(hops: int, name: str) -> Callable[[FinishedRun], Values]:
         return values
 
     return read
+
+
+def play_horizons(run: FinishedRun) -> None:
+    """Play the questions of every horizon once."""
+    for hops in HORIZONS:
+        at_horizon(hops, "f1")(run)
 
 
 def _play(run: FinishedRun, hops: int) -> Mapping[str, Values]:
@@ -145,6 +151,7 @@ STUDY = Study(
         "training.warmup_steps": 1,
     },
     free=("agent.context", "agent.window"),
+    measure=play_horizons,
     arms=(
         Arm(name="memory", role=Role.METHOD, overrides=_grpo("compact_memory"), note="token mean, as in the code"),
         Arm(name="everything", role=Role.BASELINE, overrides=_grpo("full"), note="ReAct: the context grows"),
@@ -159,12 +166,6 @@ STUDY = Study(
             role=Role.VARIANT,
             overrides=_grpo("compact_memory", aggregation="row_mean"),
             note="every context weighs the same",
-        ),
-        Arm(
-            name="memory, trajectory mean",
-            role=Role.VARIANT,
-            overrides=_grpo("compact_memory", aggregation="seq_mean_token_mean"),
-            note="every episode weighs the same",
         ),
         Arm(
             name="memory, last reply",
@@ -236,7 +237,7 @@ STUDY = Study(
             judged=False,
         ),
         "laptop": Scale(
-            overrides={"training.steps": 24, "rollout.groups_per_step": 8, "evaluation.num_tasks": 64},
+            overrides={"training.steps": 20, "rollout.groups_per_step": 8, "evaluation.num_tasks": 48},
             seeds=3,
             workers=2,
         ),

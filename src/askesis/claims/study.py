@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,10 +58,13 @@ class Study(Claim):
         recipe: recipe values of all arms.
         free: keys in which arms may differ beside how they learn, because the claim is about them; a key that ends
             with a dot stands for its section.
+        measure: a function of a module that is called with each finished run, in the process that made it, so that
+            what takes long is measured side by side; it keeps what it finds beside the run.
     """
 
     recipe: Overrides
     free: tuple[str, ...] = ()
+    measure: Callable[[FinishedRun], None] | None = None
     cost_name: str = "tokens trained on"
     curve: CurveLabel | None = _CURVE_LABEL
 
@@ -84,7 +87,9 @@ class Study(Claim):
                     # The hash keeps a changed recipe from meeting the run of the old one.
                     name = f"{setting.name}-{arm.name}-{seed}-{values.hash[:6]}".replace(" ", "_")
                     path = folder / name
-                    found.append(Plan(setting.name, arm.name, seed, (*overrides, f"run.dir={path}"), path))
+                    found.append(
+                        Plan(setting.name, arm.name, seed, (*overrides, f"run.dir={path}"), path, self.measure)
+                    )
         return found
 
     def trial(self, finished: FinishedRun) -> Trial:
