@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from askesis.policy.folder import BUILT_IN
 from askesis.recipe import load_recipe
 from askesis.training.preflight import open_world
 
@@ -38,6 +39,7 @@ def test_toml_blocks_are_recipes(name: str, text: str, tmp_path: Path) -> None:
     assert load_recipe(path).recipe.algorithm.options == tomllib.loads(text)["algorithm"]["options"]
 
 
+@pytest.mark.skipif("nano-search" not in BUILT_IN, reason="its weights are not in this copy")
 def test_the_tutorial_of_an_own_agent_runs_as_it_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
