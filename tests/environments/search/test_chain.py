@@ -48,6 +48,15 @@ def test_a_distinct_world_asks_for_no_kind_twice() -> None:
         assert len(set(world.draw(np.random.default_rng(seed), 12).relations)) == 12
 
 
+def test_a_possessive_question_names_the_facts_in_their_order() -> None:
+    plain, possessive = ChainWorld(num_entities=50), ChainWorld(num_entities=50, is_possessive=True)
+    chain = plain.draw(np.random.default_rng(0), 2)
+    first, then = (plain.relations[r] for r in chain.relations)
+    person = plain.names[chain.people[0]]
+    assert plain.question(chain) == f"Who is the {then} of the {first} of {person}?"
+    assert possessive.question(chain) == f"Who is {person}'s {first}'s {then}?"
+
+
 def test_the_same_seed_gives_the_same_world() -> None:
     one, two, other = (ChainWorld(num_entities=30, seed=seed) for seed in (1, 1, 2))
     assert [one[i] for i in range(len(one))] == [two[i] for i in range(len(two))]

@@ -80,8 +80,8 @@ def test_turns_are_shown_alike_and_their_mistakes_at_their_rate() -> None:
     turns: dict[int, list[bool]] = {0: [], 1: [], 2: [], 3: []}
     for talk in (demonstrations.dialogue(rng) for _ in range(400)):
         question, memory = talk[1]["content"].split("</question>")
-        found = next((f"{kind} of" for kind in ALL if f"{kind} of" in memory), None)
-        done = 0 if found is None else 3 - question[: question.index(found)].count(" of ")
+        found = next((kind for kind in ALL if f"{kind} of" in memory), None)
+        done = 0 if found is None else question[: question.index(found)].count("'s ")
         turns[done].append(talk[-1]["content"].startswith("<answer>"))
     assert all(70 < len(shown) < 130 for shown in turns.values())
     assert not any(turns[0]) and all(turns[3])

@@ -53,6 +53,7 @@ class ChainWorld:
         num_noise: kinds of facts that are not, at most 4: passages that look alike and help nobody.
         is_grouped: one passage holds all facts of a person, in place of one fact each.
         is_distinct: no question asks for the same kind of fact twice, so that a kind says how far one has come.
+        is_possessive: questions name the facts in the order in which they are looked up.
         seed: of names and facts.
     """
 
@@ -61,6 +62,7 @@ class ChainWorld:
     num_noise: int = 1
     is_grouped: bool = False
     is_distinct: bool = False
+    is_possessive: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -126,7 +128,10 @@ class ChainWorld:
                 return Chain(people=tuple(people), relations=relations)
 
     def question(self, chain: Chain) -> str:
-        """For example *Who is the boss of the friend of Kalimo?*"""
+        """For example *Who is the boss of the friend of Kalimo?*; possessive, *Who is Kalimo's friend's boss?*"""
+        if self.is_possessive:
+            kinds = "".join(f"'s {self.relations[r]}" for r in chain.relations)
+            return f"Who is {self.names[chain.people[0]]}{kinds}?"
         steps = "".join(f"the {self.relations[r]} of " for r in reversed(chain.relations))
         return f"Who is {steps}{self.names[chain.people[0]]}?"
 

@@ -143,6 +143,7 @@ def _small_world(seed: int, number: int, num_entities: int) -> tuple[ChainWorld,
         num_entities=num_entities,
         num_relations=MAX_RELATIONS,
         is_distinct=True,
+        is_possessive=True,
         seed=seed_of(seed, "demonstration", number),
     )
     return world, FTS5Retriever(world)

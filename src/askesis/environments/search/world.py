@@ -22,7 +22,14 @@ __all__ = ["ChainOptions", "QuestionSetOptions", "SearchOptions", "make"]
 
 Options = TypeVar("Options", bound="SearchOptions")
 
-_NANO = {"num_entities": 400, "num_relations": MAX_RELATIONS, "distinct": True, "max_hops": 2, "top_k": 2}
+_NANO = {
+    "num_entities": 400,
+    "num_relations": MAX_RELATIONS,
+    "distinct": True,
+    "possessive": True,
+    "max_hops": 2,
+    "top_k": 2,
+}
 """What the built-in policy ``nano-search`` was shown."""
 
 
@@ -58,6 +65,8 @@ class ChainOptions(SearchOptions):
     """One passage holds all facts of a person."""
     distinct: bool = False
     """No question asks for the same kind of fact twice."""
+    possessive: bool = False
+    """*Who is Kalimo's friend's boss?* in place of *Who is the boss of the friend of Kalimo?*"""
     min_hops: int = Field(default=1, ge=1)
     max_hops: int = Field(default=3, ge=1, le=32)
     """Facts that an answer takes."""
@@ -103,6 +112,7 @@ def make(*, family: str, level: str, options: Mapping[str, Any], seed: int, inst
             num_noise=chain.num_noise,
             is_grouped=chain.grouped,
             is_distinct=chain.distinct,
+            is_possessive=chain.possessive,
             seed=seed,
         )
         hops = tuple(range(chain.min_hops, chain.max_hops + 1))
