@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from askesis.policy.folder import BUILT_IN
 from askesis.recipe import load_recipe
 from askesis.training.preflight import open_world
 
@@ -37,9 +39,27 @@ def test_toml_blocks_are_recipes(name: str, text: str, tmp_path: Path) -> None:
     assert load_recipe(path).recipe.algorithm.options == tomllib.loads(text)["algorithm"]["options"]
 
 
+@pytest.mark.skipif("nano-search" not in BUILT_IN, reason="its weights are not in this copy")
+def test_the_tutorial_of_an_own_agent_runs_as_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a tiny size; the sizes of the page take minutes."""
+    page = (ROOT / "docs/tutorials/train_your_own_agent.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (recipe,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(program.splitlines()) <= 40
+    (tmp_path / "company.py").write_text(program)
+    (tmp_path / "company.toml").write_text(recipe)
+    monkeypatch.chdir(tmp_path)
+    tiny = ("training.steps=2", "rollout.groups_per_step=2", "rollout.group_size=4", "evaluation.num_tasks=8")
+    monkeypatch.setattr("sys.argv", ["company.py", *tiny, "run.threads=1", "run.dir=run"])
+    runpy.run_path("company.py", run_name="__main__")
+    assert re.search(r"right answers: \d+% before, \d+% after; see run", capsys.readouterr().out)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.name)
 def test_shipped_recipes_are_valid(path: Path) -> None:
-    if path.name == "nano.toml":
+    if path.stem in ("nano", "nano_search"):
         from askesis.training.pretraining.recipe import PretrainRecipe, load_pretrain_recipe
 
         assert isinstance(load_pretrain_recipe(path), PretrainRecipe)

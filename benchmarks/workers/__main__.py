@@ -16,6 +16,7 @@ WORKERS = (
     "per_call",
     "rate",
     "sampler",
+    "searching",
     "sessions",
     "step",
     "trl",

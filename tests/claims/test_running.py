@@ -32,6 +32,17 @@ def test_a_finished_run_is_not_run_again(make_study: Any, tmp_path: Path) -> Non
     assert len(before) > 4 and {p: p.stat().st_mtime_ns for p in before} == before
 
 
+def leave_a_mark(run: FinishedRun) -> None:
+    (run.path / "mark").write_text(f"{run.arm} {len(run.final)}")
+
+
+def test_a_study_measures_its_runs_where_they_are_made(make_study: Any, tmp_path: Path) -> None:
+    study = make_study(measure=leave_a_mark)
+    plans = study.plans(study.scale("smoke"), seeds=1, folder=tmp_path)
+    make_runs(plans[:1], workers=0, notify=told([]))
+    assert (plans[0].path / "mark").read_text() == "ours 2"
+
+
 def test_a_run_that_fails_is_shown_with_its_cause_and_the_others_are_kept(make_study: Any, tmp_path: Path) -> None:
     study = make_study()
     plans = study.plans(study.scale("smoke"), seeds=1, folder=tmp_path)

@@ -36,6 +36,16 @@ def test_a_changed_recipe_gets_another_folder(make_study: Any, tmp_path: Path) -
     assert not set(paths()) & set(paths(**{"training.steps": 3}))
 
 
+def test_what_a_claim_is_about_may_differ_and_nothing_else(make_study: Any, tmp_path: Path) -> None:
+    differing = (*arms(Role.METHOD), Arm(name="w", role=Role.BASELINE, overrides={**BASE, "agent.context": "window"}))
+    for free in ((), ("agent.window",)):
+        study = make_study(arms=differing, free=free)
+        with pytest.raises(RecipeError, match=r"agent\.context: arm0 'full', w 'window'"):
+            study.plans(study.scale("smoke"), seeds=1, folder=tmp_path)
+    study = make_study(arms=differing, free=("agent.context",))
+    assert len(study.plans(study.scale("smoke"), seeds=1, folder=tmp_path)) == 2
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

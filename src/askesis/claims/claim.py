@@ -193,7 +193,7 @@ class Plan(NamedTuple):
     """What makes it: those of the command line for a training run, ``key=value`` for the options of a trial."""
     path: Path
     task: Any = None
-    """What an experiment needs beside; picklable. None for a training run."""
+    """Picklable: what an experiment needs beside, or what is called with a finished training run. None: nothing."""
     batch: str = ""
     """Plans of one batch are made one after the other in one process; empty: alone."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import BaseContext
 
 from askesis.claims.claim import Plan
-from askesis.claims.experiment import FinishedTrial, make_trial
+from askesis.claims.experiment import FinishedTrial, TrialTask, make_trial
 from askesis.claims.reading import FinishedRun, read_run
 from askesis.clock import SystemClock
 from askesis.errors import AskesisError
@@ -68,7 +68,12 @@ def make_runs(
 def make_run(plan: Plan) -> Finished | FailedRun:
     """Make one trial, unless it is finished, and read it. Whatever it raises becomes a FailedRun."""
     try:
-        return _train(plan) if plan.task is None else make_trial(plan)
+        if isinstance(plan.task, TrialTask):
+            return make_trial(plan)
+        run = _train(plan)
+        if plan.task is not None:
+            plan.task(run)
+        return run
     except Exception as error:
         return FailedRun(plan=plan, cause=f"{type(error).__name__}: {error}")
 

@@ -14,7 +14,11 @@ from askesis.errors import PolicyError, did_you_mean
 
 __all__ = ["BUILT_IN", "check_folder", "resolve_name"]
 
-BUILT_IN = ("nano",)
+_SHIPPED = Path(str(resources.files("askesis.policy")))
+
+BUILT_IN = tuple(sorted(record.parent.name for record in _SHIPPED.glob("*/nano.json")))
+"""Names of the policies that ship with the package: its folders with the record that ``askesis pretrain`` writes."""
+
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -24,7 +28,7 @@ def resolve_name(name: str) -> str:
     A name with at most one slash that is no existing folder is taken for a name on the Hugging Face Hub.
     """
     if name in BUILT_IN:
-        folder = Path(str(resources.files("askesis.policy") / name))
+        folder = _SHIPPED / name
         check_folder(folder)
         return str(folder)
     path = Path(name).expanduser()
@@ -37,7 +41,7 @@ def resolve_name(name: str) -> str:
         raise PolicyError(
             "the model folder does not exist",
             where=name,
-            expected="a folder, a name on the Hugging Face Hub, or 'nano'",
+            expected=f"a folder, a name on the Hugging Face Hub, or {' or '.join(BUILT_IN)}",
             next_step="check policy.name",
         )
     if "/" not in name and did_you_mean(name, BUILT_IN):

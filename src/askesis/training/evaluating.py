@@ -15,7 +15,7 @@ from askesis.training.groups import group_specs, refuse_total_failure
 from askesis.training.pieces import make_runner, open_policy, set_threads
 from askesis.training.report.data import Estimate, Evaluation
 
-__all__ = ["evaluate_policy", "evaluation_of", "evaluation_sampling", "summarise"]
+__all__ = ["evaluate_policy", "evaluation_of", "evaluation_sampling", "held_out_groups", "summarise"]
 
 
 def evaluation_sampling(recipe: Recipe) -> Sampling:
@@ -93,6 +93,15 @@ def evaluation_of(record: Mapping[str, Any]) -> Evaluation:
 async def evaluate_policy(recipe: Recipe, world: World) -> Evaluation:
     """Measure the recipe's policy on its held-out tasks, without a run and without storing anything."""
     settings = recipe.evaluation
+    groups = await held_out_groups(recipe, world)
+    return summarise(
+        groups, label="evaluation", temperature=settings.temperature, pass_k=settings.pass_k, seed=recipe.run.seed
+    )
+
+
+async def held_out_groups(recipe: Recipe, world: World) -> list[Group]:
+    """The sessions of the recipe's policy on its held-out tasks. AskesisError when every one of them fails."""
+    settings = recipe.evaluation
     set_threads(recipe.run.threads)
     policy = open_policy(recipe.policy, seed=recipe.run.seed)
     engine = EmbeddedEngine(policy, max_batch=recipe.engine.max_batch)
@@ -105,6 +114,4 @@ async def evaluate_policy(recipe: Recipe, world: World) -> Evaluation:
     finally:
         await engine.close()
     refuse_total_failure(groups, "evaluation", 0)
-    return summarise(
-        groups, label="evaluation", temperature=settings.temperature, pass_k=settings.pass_k, seed=recipe.run.seed
-    )
+    return groups

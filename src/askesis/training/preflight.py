@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import NamedTuple
 
 from askesis.environments import World, make_world
+from askesis.errors import RecipeError
 from askesis.policy.folder import resolve_name
 from askesis.recipe import Recipe, Resolved
 from askesis.streams import seed_of
@@ -25,8 +26,13 @@ class Prepared(NamedTuple):
     world: World
 
 
-def prepare(resolved: Resolved[Recipe]) -> Prepared:
+def prepare(resolved: Resolved[Recipe], world: World | None = None) -> Prepared:
     """Check names, folders and space, build the world, and claim the run's folder.
+
+    Args:
+        resolved: the recipe.
+        world: one that no recipe can name, in place of the recipe's; ``environment.name`` must be its name, so that
+            the run's record says where it was trained.
 
     Raises:
         RecipeError: a family, option or recipe that does not fit.
@@ -38,9 +44,20 @@ def prepare(resolved: Resolved[Recipe]) -> Prepared:
     run = RunDir(default_run_dir(resolved))
     found = versions() | {"threads": str(recipe.run.threads or os.cpu_count())}
     run.check(resolved, found)  # cheap refusals first: building the world may import its library
-    world = open_world(recipe)
+    world = open_world(recipe) if world is None else _named(recipe, world)
     run.claim(resolved, found)
     return Prepared(run, world)
+
+
+def _named(recipe: Recipe, world: World) -> World:
+    if recipe.environment.name != world.name:
+        raise RecipeError(
+            "the recipe is for another world than the one that was given",
+            where="environment.name",
+            got=recipe.environment.name,
+            expected=world.name,
+        )
+    return world
 
 
 def open_world(recipe: Recipe) -> World:

@@ -14,7 +14,7 @@ WORLD = ChainWorld(num_entities=50)
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(8, 60), st.integers(1, 8), st.integers(0, 4), st.integers(0, 5), st.booleans())
+@given(st.integers(8, 60), st.integers(1, 12), st.integers(0, 4), st.integers(0, 5), st.booleans())
 def test_passages_hold_every_fact_once(people: int, relations: int, noise: int, seed: int, grouped: bool) -> None:
     world = ChainWorld(num_entities=people, num_relations=relations, num_noise=noise, is_grouped=grouped, seed=seed)
     assert world.num_facts == people * (relations + noise) and len(set(world.names)) == people
@@ -42,6 +42,21 @@ def test_a_question_is_answered_by_its_facts_and_by_nothing_in_it(seed: int, hop
     assert f"the {first} of {asked}?" in question
 
 
+def test_a_distinct_world_asks_for_no_kind_twice() -> None:
+    world = ChainWorld(num_entities=50, num_relations=12, is_distinct=True)
+    for seed in range(20):
+        assert len(set(world.draw(np.random.default_rng(seed), 12).relations)) == 12
+
+
+def test_a_possessive_question_names_the_facts_in_their_order() -> None:
+    plain, possessive = ChainWorld(num_entities=50), ChainWorld(num_entities=50, is_possessive=True)
+    chain = plain.draw(np.random.default_rng(0), 2)
+    first, then = (plain.relations[r] for r in chain.relations)
+    person = plain.names[chain.people[0]]
+    assert plain.question(chain) == f"Who is the {then} of the {first} of {person}?"
+    assert possessive.question(chain) == f"Who is {person}'s {first}'s {then}?"
+
+
 def test_the_same_seed_gives_the_same_world() -> None:
     one, two, other = (ChainWorld(num_entities=30, seed=seed) for seed in (1, 1, 2))
     assert [one[i] for i in range(len(one))] == [two[i] for i in range(len(two))]
@@ -54,7 +69,7 @@ def test_a_hundred_thousand_facts_are_made_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("num_entities", 7), ("num_entities", 10**9), ("num_relations", 9), ("num_noise", 5)]
+    ("field", "value"), [("num_entities", 7), ("num_entities", 10**9), ("num_relations", 13), ("num_noise", 5)]
 )
 def test_impossible_sizes_are_refused(field: str, value: int) -> None:
     with pytest.raises(RecipeError, match=r"(?s)out of range.*" + field):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from askesis.agents.formats import TagFormat
 from askesis.agents.parsing import first_block
 from askesis.environments.reasoning.extract import extract_answer
 from askesis.environments.reasoning.split import split_of
-from askesis.environments.search.demonstrations import MEMORY_INSTRUCTION, SEARCH_INSTRUCTION, SearchDemonstrations
+from askesis.environments.search.chain import MAX_RELATIONS, ChainWorld
+from askesis.environments.search.demonstrations import INSTRUCTION, SearchDemonstrations
 from askesis.trace import Message
 
+ALL = ChainWorld(num_entities=30, num_relations=MAX_RELATIONS).relations
 SMALL = {"num_worlds": 2, "num_entities": 30}
 
 
@@ -32,7 +36,7 @@ def test_the_same_generator_gives_the_same_dialogues() -> None:
 def test_every_reply_is_a_search_a_memory_or_the_last_answer() -> None:
     form = TagFormat(tools=("search",))
     for talks in episodes():
-        assert talks[0][0].content in (SEARCH_INSTRUCTION, MEMORY_INSTRUCTION)
+        assert talks[0][0].content == INSTRUCTION
         replies = [m.content for talk in talks for m in talk if m.role == "assistant"]
         for text in replies[:-1]:
             assert text.startswith("<search>") or first_block(text, "memory")
@@ -44,15 +48,49 @@ def test_without_mistakes_every_answer_stands_in_the_last_passages() -> None:
         (talk,) = talks
         told = [m.content for m in talk if m.role == "tool"]
         answer = extract_answer(talk[-1].content)
-        query = talk[-3].content.removeprefix("<search>").removesuffix("</search>").split()
-        assert len(told) == 2 and f"The {query[1]} of {query[0]} is {answer}." in told[-1]
+        query = talk[-3].content.removeprefix("<search>").removesuffix("</search>")
+        assert len(told) == 2 and f"The {query} is {answer}." in told[-1]
+
+
+def test_a_memory_is_the_last_fact_and_the_next_turn_starts_from_it() -> None:
+    for talks in episodes(20, wrong_share=0.0, early_share=0.0, memory_share=1.0, hops=(3,)):  # type: ignore[arg-type]
+        assert len(talks) == 4
+        for before, after in itertools.pairwise(talks):
+            memory = first_block(before[-1].content, "memory")
+            assert memory is not None and f"<memory> {memory} </memory>" in after[1].content
+            fact, name = memory.split(": ")
+            assert f"The {fact} is {name}." in before[-2].content and name in after[2].content
 
 
 def test_mistakes_come_at_their_rates() -> None:
-    early = episodes(200, wrong_share=0.0, early_share=0.5, memory_share=0.0, hops=(2,))  # type: ignore[arg-type]
+    alone = {"memory_share": 0.0, "hops": (2,)}
+    early = episodes(200, wrong_share=0.0, early_share=0.5, **alone)  # type: ignore[arg-type]
     share = np.mean([sum(m.role == "tool" for m in talks[0]) == 1 for talks in early])
     assert 0.35 < share < 0.65
-    assert all(len(talks) > 1 for talks in episodes(memory_share=1.0))
+    wrong = 0
+    for (talk,) in episodes(200, wrong_share=0.5, early_share=0.0, **alone):  # type: ignore[arg-type]
+        query = talk[-3].content.removeprefix("<search>").removesuffix("</search>")
+        wrong += f"The {query} is {extract_answer(talk[-1].content)}." not in talk[-2].content
+    assert 0.35 < wrong / 200 < 0.65
+
+
+def test_turns_are_shown_alike_and_their_mistakes_at_their_rate() -> None:
+    demonstrations = SearchDemonstrations(**SMALL, hops=(3,), wrong_share=0.0, early_share=0.4, memory_share=1.0)  # type: ignore[arg-type]
+    rng = np.random.default_rng(3)
+    turns: dict[int, list[bool]] = {0: [], 1: [], 2: [], 3: []}
+    for talk in (demonstrations.dialogue(rng) for _ in range(400)):
+        question, memory = talk[1]["content"].split("</question>")
+        found = next((kind for kind in ALL if f"{kind} of" in memory), None)
+        done = 0 if found is None else question[: question.index(found)].count("'s ")
+        turns[done].append(talk[-1]["content"].startswith("<answer>"))
+    assert all(70 < len(shown) < 130 for shown in turns.values())
+    assert not any(turns[0]) and all(turns[3])
+    assert all(0.25 < sum(turns[turn]) / len(turns[turn]) < 0.55 for turn in (1, 2))
+
+
+def test_a_long_episode_is_cut() -> None:
+    cut = episodes(20, early_share=0.0, memory_share=0.0, max_searches=2, hops=(5,))  # type: ignore[arg-type]
+    assert all(sum(m.role == "tool" for m in talk) == 2 and talk[-1].role == "tool" for (talk,) in cut)
 
 
 def test_held_out_questions_are_never_shown() -> None:

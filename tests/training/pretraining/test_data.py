@@ -9,7 +9,7 @@ import torch
 from askesis.environments.reasoning.split import split_of
 from askesis.errors import RecipeError
 from askesis.training.pretraining.data import Example, demonstration_texts, encode, examples, items, pack, reply
-from askesis.training.pretraining.recipe import DataSection
+from askesis.training.pretraining.recipe import DataSection, SearchSection
 from askesis.training.pretraining.tokenizer import train_tokenizer
 
 DATA = DataSection(seed=5, families={"chain_sum": 2.0, "gcd": 1.0}, tokenizer_items=30)
@@ -88,6 +88,17 @@ def test_the_same_seed_gives_the_same_stream_and_another_a_different_one() -> No
 
     assert first(1) == first(1)
     assert first(1) != first(2)
+
+
+def test_searches_have_their_share_and_leave_the_rest_as_it_was() -> None:
+    search = SearchSection(share=0.5)
+    mixed = list(itertools.islice(examples(TOKENIZER, DATA, search), 60))
+    alone = list(itertools.islice(examples(TOKENIZER, DATA), 60))
+    system = TOKENIZER.convert_tokens_to_ids("<|system|>")
+    rest = [made for made in mixed if made in alone]
+    assert rest == alone[: len(rest)] and 18 < len(rest) < 42
+    assert all(made.tokens[0] == system for made in mixed if made not in alone)
+    assert list(itertools.islice(examples(TOKENIZER, DATA, SearchSection()), 60)) == alone
 
 
 def test_packing_by_hand() -> None:

@@ -86,6 +86,30 @@ def test_provenance(finished: tuple[PretrainResult, list[Progress]]) -> None:
     assert not list(result.folder.parent.glob("model.*"))
 
 
+def test_going_on_from_a_policy_keeps_its_tokenizer_and_shows_searches(
+    finished: tuple[PretrainResult, list[Progress]], tmp_path: Path
+) -> None:
+    folder = str(finished[0].folder)
+    recipe = PretrainRecipe.model_validate(
+        {
+            "model": {"policy": folder},
+            "data": {"families": {"chain_sum": 1.0}},
+            "search": {"share": 0.5, "evaluated_hops": [1], "evaluated_tasks": 2},
+            "training": {"tokens": 3_000, "rows": 2, "row_tokens": 400, "warm_up_tokens": 400},
+            "evaluation": {"items": 2, "max_new_tokens": 4},
+        }
+    )
+    result = pretrain(recipe, tmp_path / "on")
+    assert (result.folder / "tokenizer.json").read_bytes() == (finished[0].folder / "tokenizer.json").read_bytes()
+    before, after = (AutoModelForCausalLM.from_pretrained(f) for f in (folder, result.folder))
+    moved = [float((a - b).detach().abs().max()) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.5
+    written = json.loads((result.folder / "nano.json").read_text())
+    assert written["recipe"]["model"] == {"policy": folder}
+    assert PretrainRecipe.model_validate(written["recipe"]) == recipe
+    assert [(s["context"], s["hops"]) for s in written["searching"]] == [("full", 1), ("compact_memory", 1)]
+
+
 def test_packed_demonstrations_have_the_loss_of_lone_ones(finished: tuple[PretrainResult, list[Progress]]) -> None:
     result, _ = finished
     model = AutoModelForCausalLM.from_pretrained(result.folder).eval()

@@ -9,7 +9,8 @@ from askesis.errors import RecipeError
 from askesis.training.pretraining.demonstrations import FAMILIES
 from askesis.training.pretraining.recipe import ModelSection, load_pretrain_recipe
 
-NANO = Path(__file__).parents[3] / "recipes" / "nano.toml"
+RECIPES = Path(__file__).parents[3] / "recipes"
+NANO, SEARCH = RECIPES / "nano.toml", RECIPES / "nano_search.toml"
 
 
 def test_the_shipped_recipe_knows_every_family() -> None:
@@ -34,6 +35,17 @@ def test_unknown_keys_and_broken_files_are_recipe_errors(tmp_path: Path) -> None
         load_pretrain_recipe(path)
     with pytest.raises(RecipeError, match="families"):
         load_pretrain_recipe(None, ["data.families={}"])
+
+
+def test_a_policy_to_go_on_from_has_a_shape_of_its_own() -> None:
+    assert load_pretrain_recipe(SEARCH).model.policy == "nano"
+    with pytest.raises(RecipeError, match=r"model\.policy = 'nano' has a shape of its own; leave out layers"):
+        load_pretrain_recipe(SEARCH, ["model.layers=2"])
+
+
+def test_the_recipe_that_goes_on_shows_all_that_nano_was_made_of() -> None:
+    first, second = load_pretrain_recipe(NANO), load_pretrain_recipe(SEARCH)
+    assert second.data.families == first.data.families and 0 < second.search.share < 1
 
 
 def test_kv_heads_must_divide_heads() -> None:

@@ -7,28 +7,37 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
+from askesis.policy.folder import BUILT_IN
 from askesis.training.pretraining.evaluate import evaluate
 from askesis.training.pretraining.loop import recipe_hash
 from askesis.training.pretraining.recipe import load_pretrain_recipe
+from askesis.training.pretraining.search_scores import evaluate_searching
 
-FOLDER = Path(str(files("askesis") / "policy" / "nano"))
-RECIPE = Path(__file__).parents[3] / "recipes" / "nano.toml"
+POLICIES = Path(str(files("askesis") / "policy"))
+FOLDER = POLICIES / "nano"
+RECIPES = Path(__file__).parents[3] / "recipes"
+
+each = pytest.mark.parametrize("name", BUILT_IN)
 
 
-def test_the_folder_is_small_and_is_what_its_record_says() -> None:
-    record = json.loads((FOLDER / "nano.json").read_text())
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 8_000_000
-    assert hashlib.sha256((FOLDER / "model.safetensors").read_bytes()).hexdigest() == record["weights_sha256"]
-    assert record["recipe_sha256"] == recipe_hash(load_pretrain_recipe(RECIPE))
+@each
+def test_the_folder_is_small_and_is_what_its_record_says(name: str) -> None:
+    folder = POLICIES / name
+    record = json.loads((folder / "nano.json").read_text())
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8_000_000
+    assert hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() == record["weights_sha256"]
+    assert record["recipe_sha256"] == recipe_hash(load_pretrain_recipe(RECIPES / f"{name.replace('-', '_')}.toml"))
     assert len(record["scores"]) >= 10
 
 
-def test_it_is_a_plain_float32_qwen3_with_its_end_token() -> None:
-    model = AutoModelForCausalLM.from_pretrained(FOLDER)
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+@each
+def test_it_is_a_plain_float32_qwen3_with_its_end_token(name: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(POLICIES / name)
+    tokenizer = AutoTokenizer.from_pretrained(POLICIES / name)
     assert type(model.config) is Qwen3Config
     assert model.dtype == torch.float32
     assert len(tokenizer) == model.config.vocab_size
@@ -42,3 +51,12 @@ def test_it_adds_better_by_steps_than_at_once_and_seldom_takes_them() -> None:
     assert score.think > score.direct + 0.3
     assert score.greedy == score.direct
     assert 0.08 < score.think_share < 0.45
+
+
+@pytest.mark.skipif("nano-search" not in BUILT_IN, reason="its weights are not in this copy")
+def test_nano_search_finds_a_fact_and_often_goes_wrong_on_two() -> None:
+    """The record's shape on a few questions: it knows both contexts, and there is something to learn."""
+    scores = {(s.context, s.hops): s for s in evaluate_searching(POLICIES / "nano-search", [1, 2], tasks=40, seed=2)}
+    for context in ("full", "compact_memory"):
+        assert scores[context, 1].sampled > 0.5
+        assert 0.1 < scores[context, 2].sampled < 0.8

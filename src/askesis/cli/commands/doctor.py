@@ -79,7 +79,7 @@ def _extras() -> dict[str, Any]:
 
 
 def _checks() -> list[dict[str, Any]]:
-    return [_check("built-in policy", _nano), _check("environments", _reasoning)]
+    return [_check("built-in policy", _built_in), _check("environments", _reasoning)]
 
 
 def _check(name: str, check: Any) -> dict[str, Any]:
@@ -89,17 +89,24 @@ def _check(name: str, check: Any) -> dict[str, Any]:
         return {"check": name, "ok": False, "detail": str(error)}
 
 
-def _nano() -> str:
+def _built_in() -> str:
+    from askesis.policy.folder import BUILT_IN
+
+    return ", ".join(f"{name} {_digest(name)[:12]}" for name in BUILT_IN) + " as shipped (sha256)"
+
+
+def _digest(name: str) -> str:
+    """The hash of a built-in policy's weights, compared with its record."""
     from askesis.policy.folder import resolve_name
 
-    folder = Path(resolve_name("nano"))
+    folder = Path(resolve_name(name))
     record = json.loads((folder / "nano.json").read_text(encoding="utf-8"))
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     if digest != record["weights_sha256"]:
         raise AskesisError(
-            "the built-in weights are not those that were shipped", got=digest, expected=record["weights_sha256"]
+            f"the weights of {name} are not those that were shipped", got=digest, expected=record["weights_sha256"]
         )
-    return f"sha256 {digest[:12]} as shipped"
+    return digest
 
 
 def _reasoning() -> str:

@@ -22,6 +22,7 @@ def run(recipe: Path, overrides: Sequence[str], *, out: Path, json_output: bool)
         raise RecipeError("the folder is not empty", where=str(out), next_step="choose another folder with --out")
     from askesis.training.pretraining.evaluate import table
     from askesis.training.pretraining.loop import Progress, pretrain
+    from askesis.training.pretraining.search_scores import search_table
 
     def show(progress: Progress) -> None:
         left_s = progress.elapsed_s * (progress.total_tokens / max(progress.tokens, 1) - 1)
@@ -37,4 +38,6 @@ def run(recipe: Path, overrides: Sequence[str], *, out: Path, json_output: bool)
         output.emit(json.loads((out / "nano.json").read_text(encoding="utf-8")))
     else:
         print(table(result.scores))
+        if result.searching:
+            print(search_table(result.searching))
         print(f"policy: {out}")

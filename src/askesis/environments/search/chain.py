@@ -20,7 +20,10 @@ __all__ = ["MAX_RELATIONS", "Chain", "ChainWorld"]
 
 _SYLLABLES = ("ba", "do", "ka", "li", "mo", "na", "pe", "ra", "so", "ti", "ul", "ve", "zen", "gar")
 _LONGEST_NAME = 6  # syllables
-_RELATIONS = ("teacher", "friend", "boss", "rival", "partner", "doctor", "parent", "neighbor")
+_RELATIONS = (
+    *("teacher", "friend", "boss", "rival", "partner", "doctor", "parent", "neighbor"),
+    *("pupil", "guide", "aunt", "cook"),
+)
 _NOISE = ("cousin", "tailor", "landlord", "guest")
 """Relations that no question is about."""
 
@@ -49,6 +52,8 @@ class ChainWorld:
         num_relations: kinds of facts that are asked about, at most :data:`MAX_RELATIONS`.
         num_noise: kinds of facts that are not, at most 4: passages that look alike and help nobody.
         is_grouped: one passage holds all facts of a person, in place of one fact each.
+        is_distinct: no question asks for the same kind of fact twice, so that a kind says how far one has come.
+        is_possessive: questions name the facts in the order in which they are looked up.
         seed: of names and facts.
     """
 
@@ -56,6 +61,8 @@ class ChainWorld:
     num_relations: int = 4
     num_noise: int = 1
     is_grouped: bool = False
+    is_distinct: bool = False
+    is_possessive: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -110,7 +117,10 @@ class ChainWorld:
     def draw(self, rng: np.random.Generator, hops: int) -> Chain:
         """A way of ``hops`` facts on which nobody is met twice, so that no answer is in its question."""
         while True:
-            relations = tuple(int(r) for r in rng.integers(0, self.num_relations, size=hops))
+            if self.is_distinct:
+                relations = tuple(int(r) for r in rng.permutation(self.num_relations)[:hops])
+            else:
+                relations = tuple(int(r) for r in rng.integers(0, self.num_relations, size=hops))
             people = [int(rng.integers(0, self.num_entities))]
             for relation in relations:
                 people.append(self.follow(people[-1], relation))
@@ -118,7 +128,10 @@ class ChainWorld:
                 return Chain(people=tuple(people), relations=relations)
 
     def question(self, chain: Chain) -> str:
-        """For example *Who is the boss of the friend of Kalimo?*"""
+        """For example *Who is the boss of the friend of Kalimo?*; possessive, *Who is Kalimo's friend's boss?*"""
+        if self.is_possessive:
+            kinds = "".join(f"'s {self.relations[r]}" for r in chain.relations)
+            return f"Who is {self.names[chain.people[0]]}{kinds}?"
         steps = "".join(f"the {self.relations[r]} of " for r in reversed(chain.relations))
         return f"Who is {steps}{self.names[chain.people[0]]}?"
 

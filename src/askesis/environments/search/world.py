@@ -22,8 +22,15 @@ __all__ = ["ChainOptions", "QuestionSetOptions", "SearchOptions", "make"]
 
 Options = TypeVar("Options", bound="SearchOptions")
 
-_NANO = {"num_entities": 400, "max_hops": 2, "top_k": 2}
-"""What the built-in policy can hold in its head."""
+_NANO = {
+    "num_entities": 400,
+    "num_relations": MAX_RELATIONS,
+    "distinct": True,
+    "possessive": True,
+    "max_hops": 2,
+    "top_k": 2,
+}
+"""What the built-in policy ``nano-search`` was shown."""
 
 
 class SearchOptions(BaseModel):
@@ -56,6 +63,10 @@ class ChainOptions(SearchOptions):
     """Kinds of facts that no question is about."""
     grouped: bool = False
     """One passage holds all facts of a person."""
+    distinct: bool = False
+    """No question asks for the same kind of fact twice."""
+    possessive: bool = False
+    """*Who is Kalimo's friend's boss?* in place of *Who is the boss of the friend of Kalimo?*"""
     min_hops: int = Field(default=1, ge=1)
     max_hops: int = Field(default=3, ge=1, le=32)
     """Facts that an answer takes."""
@@ -64,6 +75,8 @@ class ChainOptions(SearchOptions):
     def _hops_fit(self) -> ChainOptions:
         if self.min_hops > self.max_hops:
             raise ValueError(f"min_hops={self.min_hops} is above max_hops={self.max_hops}")
+        if self.distinct and self.max_hops > self.num_relations:
+            raise ValueError(f"distinct: max_hops={self.max_hops} is above num_relations={self.num_relations}")
         return self
 
 
@@ -98,6 +111,8 @@ def make(*, family: str, level: str, options: Mapping[str, Any], seed: int, inst
             num_relations=chain.num_relations,
             num_noise=chain.num_noise,
             is_grouped=chain.grouped,
+            is_distinct=chain.distinct,
+            is_possessive=chain.possessive,
             seed=seed,
         )
         hops = tuple(range(chain.min_hops, chain.max_hops + 1))

@@ -16,11 +16,12 @@ from transformers import PreTrainedTokenizerFast
 
 from askesis.environments.reasoning.levels import load_levels
 from askesis.environments.reasoning.split import split_of
+from askesis.environments.search.demonstrations import SearchDemonstrations
 from askesis.errors import RecipeError, did_you_mean
 from askesis.streams import generator, seed_of
 from askesis.training.pretraining.demonstrations import FAMILIES, steps
 from askesis.training.pretraining.dialogues import Message, dialogue
-from askesis.training.pretraining.recipe import DataSection
+from askesis.training.pretraining.recipe import DataSection, SearchSection
 
 __all__ = ["Batch", "Example", "demonstration_texts", "encode", "examples", "items", "pack", "reply"]
 
@@ -110,8 +111,32 @@ def encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], first_we
     return Example(tokens=tokens, weights=weights)
 
 
-def examples(tokenizer: PreTrainedTokenizerFast, data: DataSection) -> Iterator[Example]:
-    """Endless demonstrations from the training split. The mode is a coin toss that does not look at the question."""
+def examples(
+    tokenizer: PreTrainedTokenizerFast, data: DataSection, search: SearchSection | None = None
+) -> Iterator[Example]:
+    """Endless demonstrations from the training split, a share of them searches.
+
+    The mode, direct or by steps, is a coin toss that does not look at the question.
+    """
+    alone = _alone(tokenizer, data)
+    if search is None or search.share == 0:
+        yield from alone
+        return
+    rng = generator(data.seed, "pretrain", "search")
+    shown = SearchDemonstrations(
+        hops=tuple(search.hops),
+        wrong_share=search.wrong_share,
+        early_share=search.early_share,
+        memory_share=search.memory_share,
+        max_searches=search.max_searches,
+        seed=data.seed,
+    )
+    while True:
+        yield encode(tokenizer, shown.dialogue(rng)) if rng.random() < search.share else next(alone)
+
+
+def _alone(tokenizer: PreTrainedTokenizerFast, data: DataSection) -> Iterator[Example]:
+    """Demonstrations of the families, and the short dialogues."""
     rng = generator(data.seed, "pretrain", "mix")
     sources = {family: items(family, "train", data.seed) for family in data.families}
     names = list(data.families)

@@ -17,10 +17,13 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from askesis.errors import PolicyError
+from askesis.policy.loading import load_policy
 from askesis.streams import seed_of
 from askesis.training.pretraining.data import Batch, demonstration_texts, examples, pack
 from askesis.training.pretraining.evaluate import FamilyScore, evaluate
 from askesis.training.pretraining.recipe import ModelSection, PretrainRecipe, TrainingSection
+from askesis.training.pretraining.search_scores import SearchScore, evaluate_searching
 from askesis.training.pretraining.tokenizer import train_tokenizer
 
 __all__ = ["PretrainResult", "Progress", "learning_rate", "pretrain", "recipe_hash"]
@@ -49,11 +52,25 @@ class PretrainResult:
     wall_s: float
     parameters: int
     scores: tuple[FamilyScore, ...]
+    searching: tuple[SearchScore, ...]
+    """Empty when no searches were shown."""
 
 
 def recipe_hash(recipe: PretrainRecipe) -> str:
     """SHA-256 of the recipe as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_plain(recipe), sort_keys=True).encode()).hexdigest()
+
+
+def _plain(recipe: PretrainRecipe) -> dict[str, Any]:
+    """The recipe without what it does not use: the hash of ``nano`` is older than these keys."""
+    plain: dict[str, Any] = recipe.model_dump(mode="json")
+    if recipe.search.share == 0:
+        del plain["search"]
+    if recipe.model.policy is None:
+        del plain["model"]["policy"]
+    else:
+        plain["model"] = {"policy": recipe.model.policy}
+    return plain
 
 
 def learning_rate(training: TrainingSection, tokens: int) -> float:
@@ -67,7 +84,7 @@ def learning_rate(training: TrainingSection, tokens: int) -> float:
 def pretrain(
     recipe: PretrainRecipe, out: Path, on_progress: Callable[[Progress], None] = lambda progress: None
 ) -> PretrainResult:
-    """Train a policy from nothing and write it to ``out`` with its provenance, ``nano.json``.
+    """Train a policy, from nothing or on from another one, and write it to ``out`` with its provenance, ``nano.json``.
 
     The same recipe, number of threads and library versions give the same weights. While it runs, ``out`` holds the
     latest checkpoint, a whole model folder without ``nano.json``; it is swapped in only when it is complete.
@@ -77,20 +94,19 @@ def pretrain(
 
     Raises:
         RecipeError: a family without demonstrations, or rows too short for all of them.
+        PolicyError: the policy to go on from cannot be loaded, or is no Qwen3.
     """
     started = time.monotonic()
     training = recipe.training
     threads_before = torch.get_num_threads()
     torch.set_num_threads(training.threads)
     try:
-        tokenizer = train_tokenizer(
-            demonstration_texts(recipe.data), recipe.model.vocab_size, recipe.model.max_positions
-        )
-        model = _new_model(recipe.model, tokenizer, seed_of(training.seed, "pretrain", "weights"))
+        model, tokenizer = _start(recipe)
         tokens = _train(model, tokenizer, recipe, out, started, on_progress)
         _save(model, tokenizer, out)
         model.eval()
         scores = tuple(evaluate(model, tokenizer, recipe.data.families, **_evaluation(recipe)))
+        searching = _searching(recipe, out)
     finally:
         torch.set_num_threads(threads_before)
     result = PretrainResult(
@@ -99,6 +115,7 @@ def pretrain(
         wall_s=round(time.monotonic() - started, 1),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         scores=scores,
+        searching=searching,
     )
     _save(model, tokenizer, out, provenance=lambda folder: _provenance(recipe, result, folder))
     return result
@@ -107,6 +124,33 @@ def pretrain(
 def _evaluation(recipe: PretrainRecipe) -> dict[str, int]:
     section = recipe.evaluation
     return {"size": section.items, "seed": section.seed, "max_new_tokens": section.max_new_tokens}
+
+
+def _searching(recipe: PretrainRecipe, folder: Path) -> tuple[SearchScore, ...]:
+    section = recipe.search
+    if section.share == 0:
+        return ()
+    seed = recipe.evaluation.seed
+    return tuple(evaluate_searching(folder, section.evaluated_hops, tasks=section.evaluated_tasks, seed=seed))
+
+
+def _start(recipe: PretrainRecipe) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
+    """The model and the tokenizer that training begins with."""
+    name = recipe.model.policy
+    if name is None:
+        tokenizer = train_tokenizer(
+            demonstration_texts(recipe.data), recipe.model.vocab_size, recipe.model.max_positions
+        )
+        return _new_model(recipe.model, tokenizer, seed_of(recipe.training.seed, "pretrain", "weights")), tokenizer
+    policy = load_policy(name, device="cpu")
+    if not isinstance(policy.model, Qwen3ForCausalLM):
+        raise PolicyError(
+            "pretraining goes on only from policies of nano's kind",
+            where="model.policy",
+            got=type(policy.model).__name__,
+            expected="Qwen3ForCausalLM",
+        )
+    return policy.model.train(), policy.tokenizer
 
 
 def _new_model(shape: ModelSection, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
@@ -149,7 +193,9 @@ def _train(
         model.parameters(), lr=training.lr_peak, betas=training.betas, weight_decay=training.weight_decay, fused=True
     )
     body = torch.compile(model.model) if training.compile else model.model
-    batches = pack(examples(tokenizer, recipe.data), training.rows, training.row_tokens, tokenizer.pad_token_id)
+    batches = pack(
+        examples(tokenizer, recipe.data, recipe.search), training.rows, training.row_tokens, tokenizer.pad_token_id
+    )
     step = tokens = 0
     losses: list[float] = []
     saved = time.monotonic()
@@ -243,5 +289,6 @@ def _provenance(recipe: PretrainRecipe, result: PretrainResult, folder: Path) ->
         "parameters": result.parameters,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in names},
         "scores": [score.as_dict() for score in result.scores],
-        "recipe": recipe.model_dump(mode="json"),
+        **({"searching": [score.as_dict() for score in result.searching]} if result.searching else {}),
+        "recipe": _plain(recipe),
     }

@@ -15,6 +15,7 @@ __all__ = [
     "EvaluationSection",
     "ModelSection",
     "PretrainRecipe",
+    "SearchSection",
     "TrainingSection",
     "load_pretrain_recipe",
 ]
@@ -30,6 +31,10 @@ class _Section(BaseModel):
 class ModelSection(_Section):
     """The Qwen3 shape; embeddings are tied."""
 
+    policy: str | None = None
+    """Go on from this policy (built in, a folder, or a name on the Hugging Face Hub), which brings its shape and its
+    tokenizer. None: from nothing.
+    """
     vocab_size: Count = 768
     layers: Count = 4
     hidden: Count = 128
@@ -38,6 +43,13 @@ class ModelSection(_Section):
     head_dim: Count = 32
     mlp: Count = 384
     max_positions: Count = 8192
+
+    @model_validator(mode="after")
+    def _policy_has_a_shape(self) -> ModelSection:
+        given = sorted(self.model_fields_set - {"policy"})
+        if self.policy is not None and given:
+            raise ValueError(f"model.policy = {self.policy!r} has a shape of its own; leave out {', '.join(given)}")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelSection:
@@ -60,6 +72,29 @@ class DataSection(_Section):
     dialogue_share: Share = 0.05
     tokenizer_items: Count = 500
     """Items per family (and dialogues) that the tokenizer is trained on."""
+
+
+class SearchSection(_Section):
+    """Demonstrations of searching in chain worlds, with everything in the context or with a compact memory.
+
+    See :class:`askesis.environments.search.demonstrations.SearchDemonstrations`.
+    """
+
+    share: Share = 0.0
+    """Of all demonstrations. 0: none, and no search is evaluated."""
+    hops: list[Count] = Field(default=[1, 2], min_length=1)
+    """Facts that the questions take, drawn from with equal chance."""
+    wrong_share: Share = 0.15
+    """Look-ups of which a wrong name is taken."""
+    early_share: Share = 0.25
+    """Turns before the last fact that answer."""
+    memory_share: Share = 0.5
+    """Demonstrations with a compact memory."""
+    max_searches: Count = 4
+    """Shown of an episode with everything in its context; what comes after them is left out."""
+    evaluated_hops: list[Count] = Field(default=[1, 2, 3], min_length=1)
+    evaluated_tasks: Count = 200
+    """Held-out questions for each number of hops and each context."""
 
 
 class TrainingSection(_Section):
@@ -96,6 +131,7 @@ class PretrainRecipe(_Section):
 
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
+    search: SearchSection = SearchSection()
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 
