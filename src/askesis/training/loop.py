@@ -291,8 +291,7 @@ class _Trainer:
         began = time.monotonic()
         groups = await self._training_groups(learner)
         sampled_s = time.monotonic() - began
-        drops_constant = learner.algorithm.resamples_constant_groups
-        samples = samples_of(groups, self._recipe, drops_constant=drops_constant)
+        samples = self._samples(learner, groups)
         if not samples:
             return Stepped(groups, {}, sampled_s)
         await self._self_check(learner, samples)
@@ -384,6 +383,9 @@ class _Trainer:
         while True:
             await asyncio.sleep(0.5)
             self._progress.tick(awaited)
+
+    def _samples(self, learner: GradientLearner, groups: Sequence[Group]) -> list[Sample]:
+        return samples_of(groups, self._recipe, drops_constant=learner.algorithm.resamples_constant_groups)
 
     def _is_check_due(self) -> bool:
         """At the first step that this process learns from, and then as often as the recipe says."""
