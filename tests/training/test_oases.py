@@ -1,4 +1,4 @@
-"""A run that pays for states, from its recipe to its end: resumable bit for bit, every evaluator, every credit."""
+"""A run that pays for states, from its recipe to its end: resumable bit for bit, with every evaluator."""
 
 from __future__ import annotations
 
@@ -7,52 +7,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
+from askesis.algorithms import PRESETS, build
 from askesis.clock import SystemClock
 from askesis.errors import RecipeError
 from askesis.recipe import Recipe, Resolved, load_recipe
 from askesis.store import Group, Store
 from askesis.training import loop
 from askesis.training.loop import TrainingResult, train
-from askesis.training.pieces import make_algorithm
 from askesis.training.preflight import prepare
 from askesis.training.progress import PlainProgress
-from tiny_model import write_tiny_model
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "oases" / "quickstart.toml"
 SMALL = [
-    "training.steps=3",
+    "training.steps=2",
     "training.warmup_steps=0",
-    "training.lr=1e-3",
     "training.checkpoint_every=1",
     "rollout.groups_per_step=2",
     "rollout.group_size=2",
-    "sampling.max_tokens=6",
-    "states.max_tokens=4",
+    "sampling.max_tokens=24",
+    "states.max_tokens=8",
     "evaluation.num_tasks=2",
-    "environment.options.num_entities=8",
+    "environment.options.num_entities=99",
+    "environment.options.max_hops=1",
     "environment.options.top_k=1",
-    "agent.max_tool_calls=1",
-    "agent.result_tokens=16",
-    'agent.instruction="Search."',
+    "agent.max_tool_calls=2",
     "run.threads=1",
 ]
 
 
-@pytest.fixture(scope="session")
-def searcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model that searches with whatever it says: each reply opens with the tag."""
-    template = (
-        "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-    )
-    return write_tiny_model(tmp_path_factory.mktemp("searcher") / "model", template=template)
-
-
-def small(folder: Path, run: Path, *more: str) -> Resolved[Recipe]:
-    return load_recipe(RECIPE, [*SMALL, f'policy.name="{folder}"', f'run.dir="{run}"', *more])
+def small(run: Path, *more: str) -> Resolved[Recipe]:
+    return load_recipe(RECIPE, [*SMALL, f'run.dir="{run}"', *more])
 
 
 def start(resolved: Resolved[Recipe]) -> TrainingResult:
@@ -61,12 +47,125 @@ def start(resolved: Resolved[Recipe]) -> TrainingResult:
         return train(resolved, prepared.run, prepared.world, progress)
 
 
-def trained(run: Path) -> list[Group]:
+def stored(run: Path) -> tuple[list[Group], dict[str, list[tuple[int, float | None]]], str]:
+    """Groups trained on, metrics, and the root of the log."""
     with Store.open(run / "store.db", read_only=True) as store:
         assert store.verify(heads=run / "heads.jsonl").ok
-        return list(store.groups(store.runs()[0].record.run_id, purpose="train"))
+        run_id = store.runs()[0].record.run_id
+        return list(store.groups(run_id, purpose="train")), store.metrics(run_id), store.head().root
 
 
-def metrics(run: Path) -> dict[str, list[tuple[int, float | None]]]:
-    with Store.open(run / "store.db", read_only=True) as store:
-        return store.metrics(store.runs()[0].record.run_id)
+def weights(run: Path) -> list[dict[str, bytes]]:
+    files = (run / "model" / "model.safetensors", run / "critic.safetensors")
+    return [{name: t.numpy().tobytes() for name, t in load_file(path).items()} for path in files]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    start(small(run))
+    return run
+
+
+def test_a_run_keeps_states_and_answers_and_says_what_they_were_worth(unbroken: Path) -> None:
+    groups, metrics, _ = stored(unbroken)
+    members = [m for g in groups for m in g.members]
+    assert any(len(m.verdict.states) > 1 for m in members)  # nano does search
+    for member in members:
+        forks = [call for call in member.trace.calls if call.fork is not None]
+        assert [call.fork.state for call in forks if call.fork] == [s.state for s in member.verdict.states]
+    trained = sum(value for _, value in metrics["num_trained_tokens"] if value is not None)
+    assert trained == sum(m.trace.num_sampled for m in members)
+    assert metrics["sampled_tokens_total"][-1][1] == trained
+    for name in ("state_value_0", "state_value_1", "state_gain", "answer_tokens", "value_loss"):
+        assert all(value is not None for _, value in metrics[name]), name
+    drift = [value for _, value in metrics["drift"]]
+    assert all(value is not None and value < 1e-3 for value in drift)  # answers are the policy's own, too
+    assert load_file(unbroken / "critic.safetensors")["weight"].abs().sum() > 0
+    assert not list((unbroken / "model").glob("*critic*"))
+
+
+class Interrupted(BaseException):
+    """Stands for the process's end: nothing may catch it."""
+
+
+@pytest.mark.parametrize("place", ["_checkpoint", "_samples"])
+def test_a_run_that_stops_resumes_to_the_same_end(
+    place: str, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = getattr(loop._Trainer, place), 0
+
+    def stop(self: Any, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Interrupted
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Trainer, place, stop)
+        with pytest.raises(Interrupted):
+            start(small(tmp_path / "run"))
+    start(small(tmp_path / "run"))
+    assert weights(tmp_path / "run") == weights(unbroken)
+    assert stored(tmp_path / "run")[2] == stored(unbroken)[2]
+
+
+OTHERS = [p.name for p in PRESETS if build(p.name).has_states and p.name != "oases"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *([f"algorithm.name={name}", "learner.critic.kind=none"] for name in OTHERS),
+        ["states.evaluator=frozen"],
+        ["algorithm.name=grpo", "learner.critic.kind=none", "states.answers=2"],
+    ],
+    ids=str,
+)
+def test_other_ways_run_too(more: list[str], tmp_path: Path) -> None:
+    start(small(tmp_path / "run", "training.steps=1", "evaluation.num_tasks=0", *more))
+    groups, metrics, _ = stored(tmp_path / "run")
+    forks = [call.fork for g in groups for m in g.members for call in m.trace.calls if call.fork is not None]
+    assert {fork.mode for fork in forks} == {"frozen" if "states.evaluator=frozen" in more else "answer"}
+    trained = metrics["num_trained_tokens"][0][1]
+    acts = sum(len(call.sampled) for g in groups for m in g.members for call in m.trace.acts)
+    assert trained is not None and (trained == acts) is ("states.evaluator=frozen" in more)
+
+
+def test_training_ends_when_its_tokens_are_spent(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = start(small(run, "training.steps=9", "training.max_sampled_tokens=1", "states.evaluator=oracle"))
+    assert result.after is not None
+    groups, metrics, _ = stored(run)
+    assert [step for step, _ in metrics["reward_mean"]] == [1]
+    assert [step for step, _ in metrics["held_out_accuracy"]] == [0, 1]
+    assert (run / "checkpoints" / "step-000001").is_dir()
+    assert not any(call.fork for g in groups for m in g.members for call in m.trace.calls)
+    assert {s.value for g in groups for m in g.members for s in m.verdict.states} <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["learner.critic.kind=none"], "there is none"),
+        (["algorithm.name=grpo"], "does not look at a critic"),
+        (["states.evaluator=none"], "states.max_tokens, states.request"),
+        (["environment.options.reward=memory"], "cannot be scored"),
+        (["environment.options.answer=boxed"], "cannot be scored"),
+        (["agent.context=compact_memory"], "needs agent.context=full"),
+        (["algorithm.name=ppo", "states.answer_loss_weight=0.0"], "no answer from them is trained on"),
+        (["learner.critic.kind=none", "learner.critic.lr=0.5"], "there is no critic"),
+    ],
+    ids=str,
+)
+def test_parts_that_do_not_fit_are_refused_before_anything_starts(
+    more: list[str], message: str, tmp_path: Path
+) -> None:
+    from askesis.training.pieces import check_learner
+
+    with pytest.raises(RecipeError, match=message):
+        resolved = small(tmp_path / "run", *more)
+        check_learner(resolved.recipe)
+        prepare(resolved)
+    assert not (tmp_path / "run").exists()

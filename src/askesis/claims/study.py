@@ -56,9 +56,12 @@ class Study(Claim):
 
     Args:
         recipe: recipe values of all arms.
+        free: keys in which arms may differ beside how they learn, because the claim is about them; a key that ends
+            with a dot stands for its section.
     """
 
     recipe: Overrides
+    free: tuple[str, ...] = ()
     cost_name: str = "tokens trained on"
     curve: CurveLabel | None = _CURVE_LABEL
 
@@ -74,7 +77,8 @@ class Study(Claim):
             for setting in self.settings:
                 resolved = {arm.name: self._resolve(arm, setting, scale, seed) for arm in self.arms}
                 recipes = {name: values for name, (_, values) in resolved.items()}
-                check_budgets(recipes, where=f"claim {self.name}, setting {setting.name}")
+                where = f"claim {self.name}, setting {setting.name}"
+                check_budgets(recipes, where=where, free=(*_FREE, *self.free))
                 for arm in self.arms:
                     overrides, values = resolved[arm.name]
                     # The hash keeps a changed recipe from meeting the run of the old one.
@@ -105,22 +109,22 @@ class Study(Claim):
         return overrides, load_recipe(None, overrides)
 
 
-def check_budgets(arms: Mapping[str, Resolved[Recipe]], *, where: str) -> None:
-    """Raise RecipeError unless the recipes of all arms are alike in all that is not how they learn."""
+def check_budgets(arms: Mapping[str, Resolved[Recipe]], *, where: str, free: tuple[str, ...] = _FREE) -> None:
+    """Raise RecipeError unless the recipes of all arms are alike in all keys that do not begin like one of ``free``."""
     first, *others = arms
-    reference = dict(_budget(arms[first]))
+    reference = dict(_budget(arms[first], free))
     for name in others:
-        own = dict(_budget(arms[name]))
+        own = dict(_budget(arms[name], free))
         differing = sorted(key for key in reference.keys() | own.keys() if reference.get(key) != own.get(key))
         if differing:
             raise RecipeError(
                 "two arms of a claim do not have the same budget",
                 where=where,
                 got=", ".join(f"{key}: {first} {reference.get(key)!r}, {name} {own.get(key)!r}" for key in differing),
-                expected="arms that differ only in " + ", ".join(f"{key}*" for key in _FREE),
+                expected="arms that differ only in " + ", ".join(f"{key}*" for key in free),
                 next_step="move the value to the study's recipe or to a setting",
             )
 
 
-def _budget(resolved: Resolved[Recipe]) -> Iterator[tuple[str, object]]:
-    return ((key, value) for key, value in resolved.values.items() if not key.startswith(_FREE))
+def _budget(resolved: Resolved[Recipe], free: tuple[str, ...]) -> Iterator[tuple[str, object]]:
+    return ((key, value) for key, value in resolved.values.items() if not key.startswith(free))

@@ -371,18 +371,16 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _states_fit(self) -> Recipe:
-        """Options of the states that nothing would read, and contexts that have no states."""
-        judge, default = self.states.evaluator, StatesSection()
+        """Options of states that nobody scores, and contexts that have no states."""
+        judge, fields = self.states.evaluator, StatesSection.model_fields
         if judge != "none" and self.agent.context != "full":
             raise ValueError(
                 f"states.evaluator={judge} needs agent.context=full: in the context {self.agent.context} a state is "
                 "not the beginning of what follows"
             )
-        drawn = {"policy", "frozen"}
-        readers = {"answers": drawn, "max_tokens": drawn, "request": drawn, "answer_loss_weight": {"policy"}}
-        for name, judges in readers.items():
-            if judge not in judges and getattr(self.states, name) != getattr(default, name):
-                raise ValueError(f"states.{name}: states.evaluator={judge} does not use this; leave it out")
+        given = [f"states.{name}" for name in fields if getattr(self.states, name) != fields[name].default]
+        if judge == "none" and given:
+            raise ValueError(f"{', '.join(given)}: states.evaluator=none does not use this; leave it out")
         return self
 
 
