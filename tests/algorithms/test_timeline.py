@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -34,8 +36,8 @@ def test_where_a_label_ends() -> None:
 
 def test_no_sampled_token_is_no_line() -> None:
     tokens = token_table([[0, 0]])
-    line = Timeline.of(token_table([[], []]))
-    assert line.lay(torch.zeros(2, 0)).shape == (0, 0)
+    line = Timeline.of(replace(tokens, mask_BT=torch.zeros(1, 2, dtype=torch.bool)))
+    assert line.lay(torch.zeros(1, 2)).shape == (0, 0)
     assert generalised_advantages(torch.zeros(0, 0), torch.zeros(0, 0), gamma=1, gae_lambda=1).shape == (0, 0)
     assert Timeline.of(tokens).lay(tokens.turn_BT).tolist() == [[0, 0]]
 

@@ -129,10 +129,9 @@ def test_7a_7_the_order_of_answers_does_not_matter(packed: bool, tiny: Policy) -
     agent = GradientLearner(tiny, build("oases", {"kl_beta": 0.0}), settings)
     norms = [
         agent.gradient_norm(batch, micro_batch_tokens=tokens)
-        for batch in (found, [*acts, *answers], [*acts, *answers[::-1]])
-        for tokens in (100, 1 << 20)
+        for batch, tokens in ((found, 300), ([*acts, *answers], 1 << 20), ([*acts, *answers[::-1]], 300))
     ]
-    assert norms == pytest.approx([norms[0]] * 6, rel=1e-4)
+    assert norms == pytest.approx([norms[0]] * 3, rel=1e-4)
 
 
 def test_a_trace_without_scores_is_refused_by_an_algorithm_that_reads_them(tiny: Policy) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -153,7 +154,7 @@ class Critic:
         """Write the map as safetensors: ``weight`` [D] and ``bias`` []. Raises CheckpointError when that fails."""
         try:
             save_file({name: p.detach().cpu().contiguous() for name, p in self.head.named_parameters()}, path)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise CheckpointError("the critic cannot be written", where=str(path), got=str(error)) from error
 
     @staticmethod
