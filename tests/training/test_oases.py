@@ -165,7 +165,15 @@ def test_other_ways_run_too(more: list[str], tmp_path: Path) -> None:
 
 def test_training_ends_when_its_tokens_are_spent(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = start(small(run, "training.steps=9", "training.max_sampled_tokens=1", "states.evaluator=oracle"))
+    result = start(
+        small(
+            run,
+            "rollout.groups_per_step=1",
+            "training.steps=9",
+            "training.max_sampled_tokens=1",
+            "states.evaluator=oracle",
+        )
+    )
     assert result.after is not None
     groups, metrics, _ = stored(run)
     assert [step for step, _ in metrics["reward_mean"]] == [1]

@@ -116,7 +116,7 @@ STUDY = Study(
         "agent.result_tokens": 128,
         "agent.max_tool_calls": _MAX_SEARCHES,
         "evaluation.temperature": 1.0,
-        "evaluation.samples": 4,
+        "evaluation.samples": 2,
         "rollout.group_size": 4,
         "rollout.max_turns": 2 * _MAX_SEARCHES,
         "sampling.max_tokens": 48,
@@ -156,12 +156,6 @@ STUDY = Study(
             role=Role.CONTROL,
             overrides=_oases("frozen"),
             note="the initial policy answers, and is not trained on",
-        ),
-        Arm(
-            name="not trained on",
-            role=Role.CONTROL,
-            overrides={**_oases(), "states.answer_loss_weight": 0.0},
-            note="the policy answers, and learns nothing from it",
         ),
         Arm(
             name="oracle",
@@ -228,8 +222,8 @@ STUDY = Study(
         ),
         "laptop": Scale(
             overrides={
-                "training.steps": 400,
-                "training.max_sampled_tokens": 60_000,
+                "training.steps": 200,
+                "training.max_sampled_tokens": 25_000,
                 "rollout.groups_per_step": 8,
                 "evaluation.num_tasks": 64,
             },
