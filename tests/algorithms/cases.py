@@ -12,7 +12,7 @@ from askesis.algorithms import Algorithm, LossInputs, RewardBatch, TokenBatch, o
 
 # One for each objective that there is, so that a new one is covered without a word, and settings that take other paths.
 VARIANTS: list[tuple[str, dict[str, object]]] = [
-    *(("ppo", {"objective": name}) for name in objective_names()),
+    *(("ppo_mean", {"objective": name}) for name in objective_names()),
     ("grpo", {"dual_clip": 3, "clip_high": 0.28, "aggregation": "token_mean", "kl_estimator": "k2"}),
     ("dr_grpo", {}),
     ("rloo", {"importance_weighted": True}),
@@ -72,7 +72,7 @@ def random_batch(seed: int, dtype: torch.dtype = torch.float64) -> tuple[RewardB
     mask = torch.tensor([[t < len(turns) for t in range(width)] for _, turns in rows])
     turn = torch.tensor([turns + [-7] * (width - len(turns)) for _, turns in rows])
     sequence = torch.tensor([i for i, _ in rows])
-    noise = torch.rand(4, len(rows), width, dtype=dtype, generator=generator)
+    noise = torch.rand(5, len(rows), width, dtype=dtype, generator=generator)
     is_last = turn == torch.tensor(num_turns)[sequence][:, None] - 1
     rewards = RewardBatch(
         reward_B=reward,
@@ -94,6 +94,9 @@ def random_batch(seed: int, dtype: torch.dtype = torch.float64) -> tuple[RewardB
         hellinger_BT=noise[3],
         anchor_BT=torch.where(turn == 0, 0, turn + 10 * (sequence[:, None] % 2)),
         step_reward_BT=torch.where(is_last, reward[sequence][:, None], 0.0),
+        value_BT=noise[4],
+        state_BT=torch.where(mask, turn, 0),
+        gain_BT=torch.where(is_last, 0.0, (0.4 * turn + 0.3 * (sequence[:, None] % 3) - 0.2).to(dtype)),
         vocab_size=12,
     )
     return rewards, tokens

@@ -15,6 +15,8 @@ from askesis.errors import RecipeError
         ("grpo", {"credit": "dgpo_hellinger"}, "guided by the distance", {"credit": "dgpo_hellinger", "kl_beta": 0}),
         ("dapo", {"estimator": "nsr"}, "'overlong' would turn right into wrong", None),
         ("a_nsr", {"dynamic_sampling": True}, "dynamic sampling throws them away", {"dynamic_sampling": False}),
+        ("oases", {"credit": "last_turn"}, "keeps only the last", {"credit": "none"}),
+        ("oases_grpo", {"dynamic_sampling": True}, "dynamic sampling throws them away", {"dynamic_sampling": False}),
         (
             "w_reinforce",
             {"kl_beta": 0.1, "kl_placement": "reward", "kl_estimator": "k1"},

@@ -79,6 +79,9 @@ class Table:
             hellinger_BT=hellinger(every, self.start[TASK_B].reshape(-1, VOCAB)).view(B, 4),
             anchor_BT=TURN_BT * (1 + is_right_BT[:, 1:2].long()),
             step_reward_BT=(TURN_BT == 1) * reward_B[:, None],
+            value_BT=torch.zeros(B, 4),
+            state_BT=TURN_BT,
+            gain_BT=(TURN_BT == 0) * (0.5 * is_right_BT[:, 1:2] - 0.1),
             vocab_size=VOCAB,
         )
         return drawn_BT, rewards, tokens
@@ -122,7 +125,7 @@ STAGES = {
 }
 VARIANTS: list[tuple[str, dict[str, object]]] = [
     *((preset.name, {}) for preset in PRESETS),
-    *(("ppo", {key: name}) for key, names in STAGES.items() for name in names if (key, name) not in IN_PRESETS),
+    *(("ppo_mean", {key: name}) for key, names in STAGES.items() for name in names if (key, name) not in IN_PRESETS),
     ("a_nsr", {"negative_schedule": "cosine"}),
     ("a_nsr", {"negative_schedule": "accuracy"}),
     ("a_nsr", {"acting": "ratio"}),
@@ -136,7 +139,7 @@ def test_success_rises(name: str, overrides: dict[str, object]) -> None:
 
 
 def test_the_ablation_that_teaches_only_the_last_turn_learns_less() -> None:
-    _, after = train(build("ppo", {"credit": "last_turn"}))
+    _, after = train(build("ppo_mean", {"credit": "last_turn"}))
     assert after < BOUND
 
 

@@ -35,6 +35,7 @@ JUDGES = ("psr", "nsr", "w_reinforce", "a_nsr")
 REFUSED = {
     *(frozenset({("shaping", "overlong"), ("estimator", name)}) for name in JUDGES),
     frozenset({("credit", "confidence"), ("estimator", "psr")}),
+    *(frozenset({("credit", "last_turn"), ("estimator", name)}) for name in ("oases", "oases_grpo")),
 }
 REWARDS, TOKENS = random_batch(1)
 
@@ -73,7 +74,7 @@ def pairs() -> Iterator[dict[str, str]]:
             yield {one: a, other: b}
 
 
-def check(stages: dict[str, str], preset: str = "ppo") -> None:
+def check(stages: dict[str, str], preset: str = "ppo_mean") -> None:
     if clashes(stages):
         with pytest.raises(RecipeError) as caught:
             build(preset, stages)
@@ -106,10 +107,10 @@ def test_every_estimator_with_every_kl_penalty(estimator: str, penalty: tuple[st
     overrides = {"estimator": estimator, "kl_beta": 0.1, "kl_placement": placement, "kl_estimator": kind}
     if placement == "reward" and estimator in JUDGES:
         with pytest.raises(RecipeError, match="would turn right into wrong"):
-            build("ppo", overrides)
+            build("ppo_mean", overrides)
         return
-    loss, grad = one_update(build("ppo", overrides))
-    plain_loss, plain_grad = one_update(build("ppo", {"estimator": estimator}))
+    loss, grad = one_update(build("ppo_mean", overrides))
+    plain_loss, plain_grad = one_update(build("ppo_mean", {"estimator": estimator}))
     assert not torch.equal(grad, plain_grad) and torch.isfinite(grad).all() and torch.isfinite(loss - plain_loss)
 
 

@@ -11,6 +11,7 @@ from askesis.errors import RecipeError
 # Baselines: baselines-rlvr.md 2, 3 and 4; the others: sections 4 of a-nsr.md, aem.md, dgpo.md and vespo.md.
 NONE = ("none", "none", "none")
 CLIP = {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": None, "kl_beta": 0.0}
+SEARCH_R1 = {**CLIP, "kl_beta": 0.001, "kl_placement": "reward", "gamma": 1.0, "whiten_advantages": True}
 VERL_AGENT = {**CLIP, "dual_clip": 3.0, "kl_beta": 0.01, "kl_estimator": "k3", "kl_placement": "loss"}
 
 
@@ -21,7 +22,18 @@ COMPOSITIONS: list[tuple[str, tuple[str, ...], dict[str, object]]] = [
         {"baseline": "zero", "importance_weighted": False, "kl_beta": 0.0},
     ),
     ("rloo", ("rloo", "reinforce", "seq_mean_token_sum", *NONE), {"kl_beta": 0.03, "kl_placement": "reward"}),
-    ("ppo", ("reinforce", "ppo_clip", "token_mean", *NONE), {**CLIP, "baseline": "batch_mean"}),
+    ("ppo_mean", ("reinforce", "ppo_clip", "token_mean", *NONE), {**CLIP, "baseline": "batch_mean"}),
+    ("ppo", ("gae", "ppo_clip", "token_mean", *NONE), {**SEARCH_R1, "gae_lambda": 1.0}),
+    (
+        "oases",
+        ("oases", "ppo_clip", "token_mean", *NONE),
+        {**SEARCH_R1, "process_weight": 0.5, "process_credit": "return_to_go"},
+    ),
+    (
+        "oases_grpo",
+        ("oases_grpo", "ppo_clip", "token_mean", *NONE),
+        {**CLIP, "kl_beta": 0.001, "kl_placement": "loss", "process_weight": 0.5, "advantage_eps": 1e-6},
+    ),
     (
         "grpo",
         ("grpo", "ppo_clip", "seq_mean_token_mean", *NONE),

@@ -96,7 +96,10 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_built_in_names() -> None:
     assert shaping_names() == ["none", "overlong"]
-    assert estimator_names() == ["a_nsr", "dr_grpo", "gigpo", "grpo", "nsr", "psr", "reinforce", "rloo", "w_reinforce"]
+    assert estimator_names() == [
+        *("a_nsr", "dr_grpo", "gae", "gigpo", "grpo", "nsr", "oases", "oases_grpo"),
+        *("psr", "reinforce", "rloo", "w_reinforce"),
+    ]
     assert modulator_names() == ["aem", "none"]
     assert credit_names() == ["confidence", "dgpo_hellinger", "last_turn", "none"]
     assert objective_names() == ["cispo", "gspo", "ppo_clip", "reinforce", "sapo", "vespo"]

@@ -12,9 +12,9 @@ from askesis.algorithms import PRESETS, AdvantageReport, Algorithm, RewardBatch,
 from askesis.engines import Request, Sampling
 from askesis.engines.embedded import sample_batch
 from askesis.errors import AlgorithmError, CheckpointError
-from askesis.learners import GradientLearner, LearnerSettings, Sample, rows_of
+from askesis.learners import CriticSettings, GradientLearner, LearnerSettings, Sample, rows_of
 from askesis.policy.loading import Policy, load_policy, save_policy, weights_hash
-from askesis.trace import Call, StopReason, TraceBuilder
+from askesis.trace import Call, StateScore, StopReason, TraceBuilder
 from tiny_model import write_tiny_model
 
 SIMPLE = ["reinforce", "rloo", "grpo", "dr_grpo"]
@@ -38,15 +38,22 @@ def samples(policy: Policy, *, sampling: Sampling | None = None, num_groups: int
         call = Call(key=0, context=request.prefix, sampled=done.tokens, logprobs=done.logprobs)
         reward = sum(t % 2 == 0 for t in done.tokens) / len(done.tokens)
         trace = TraceBuilder([call]).finish(StopReason.TERMINATED)
-        result.append(Sample(trace_id=str(place), trace=trace, reward=reward, group=place // size))
+        result.append(Sample(trace_id=str(place), trace=trace, reward=reward, group=place // size, states=scored(0.25)))
     return result
+
+
+def scored(*values: float) -> tuple[StateScore, ...]:
+    """Scores of a trace's first states, each of which one call led to."""
+    return tuple(StateScore(state=i, after=i - 1 if i else None, value=v) for i, v in enumerate(values))
 
 
 def learner(
     policy: Policy, name: str = "grpo", options: dict[str, object] | None = None, **changes: object
 ) -> GradientLearner:
-    settings = LearnerSettings(**{"lr": 1e-3, "total_steps": 10, **changes})  # type: ignore[arg-type]
-    return GradientLearner(policy, build(name, {"kl_beta": 0.0, **(options or {})}), settings)
+    algorithm = build(name, {"kl_beta": 0.0, **(options or {})})
+    critic = CriticSettings() if algorithm.has_critic else None
+    settings = LearnerSettings(**{"lr": 1e-3, "total_steps": 10, "critic": critic, **changes})  # type: ignore[arg-type]
+    return GradientLearner(policy, algorithm, settings)
 
 
 def advantages(algorithm: Algorithm, batch: list[Sample]) -> list[float]:
@@ -87,7 +94,9 @@ def forked(policy: Policy) -> list[Sample]:
             Call(key=i, context=c, sampled=d.tokens, logprobs=d.logprobs)
             for i, ((c, _), d) in enumerate(zip(calls, done, strict=True))
         ).finish(StopReason.TERMINATED)
-        result.append(Sample(trace_id=str(number), trace=trace, reward=number * number / 9, group=number // 2))
+        states = scored(0.2, 0.1 * number)
+        reward = number * number / 9
+        result.append(Sample(trace_id=str(number), trace=trace, reward=reward, group=number // 2, states=states))
     return result
 
 

@@ -72,7 +72,7 @@ def test_chunks_change_nothing_and_bound_the_logits(monkeypatch: pytest.MonkeyPa
         scorer = LinearScorer()
         scores = scorer([])
         grads = torch.autograd.grad(scores.logp_BT.sum(), (scorer.weight_VX, scorer.features_UX))
-        results.append((*scores, *grads))
+        results.append((scores.logp_BT, scores.entropy_BT, *grads))
     assert scorer.largest == 2
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*results, strict=True))
 

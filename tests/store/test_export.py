@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from askesis.errors import MissingExtra
-from askesis.store import Group, Store, export_jsonl, export_parquet, messages_of
-from askesis.trace import Message
+from askesis.store import Group, Member, RunRecord, Store, export_jsonl, export_parquet, messages_of
+from askesis.trace import Call, Fork, Message, StateScore, StopReason, Task, TraceBuilder, Verdict, VerdictStatus
 
 
 def test_the_messages_along_each_branch(group: Callable[..., Group]) -> None:
@@ -77,3 +77,33 @@ def test_parquet_without_its_package(full: Path, tmp_path: Path, monkeypatch: py
         export_parquet(store, "R", tmp_path / "o.parquet")
     assert error.value.next_step == "pip install 'askesis[parquet]'"
     assert not (tmp_path / "o.parquet").exists()
+
+
+def test_an_answer_from_a_state_has_its_own_score(tmp_path: Path) -> None:
+    trace = TraceBuilder(
+        [
+            Call(key=0, context=[1, 2], sampled=[3], logprobs=[-0.5]),
+            Call(key=1, context=[1, 2, 9], sampled=[4], logprobs=[-0.5], fork=Fork(state=0)),
+        ]
+    ).finish(StopReason.TERMINATED)
+    verdict = Verdict(
+        status=VerdictStatus.OK,
+        evaluator="e",
+        rewards={"r": (1.0, 1.0)},
+        completed=True,
+        states=(StateScore(state=0, after=None, value=0.25, answers=((1, 0.25),), truth=0.5),),
+    )
+    task = Task(key="k", environment="search", payload={})
+    members = (Member(member_index=0, seed=0, trace=trace, verdict=verdict),)
+    with Store.open(tmp_path / "s.db") as store:
+        store.add_run(RunRecord(run_id="R", recipe_hash="h", recipe={}, seed=0, versions={}))
+        store.append_group(Group(group_id="g", run_id="R", purpose="train", step=0, task=task, members=members))
+        assert store.verify().ok
+        (back,) = store.groups("R")
+        assert back.members[0].verdict == verdict and back.members[0].trace.calls[1].fork == Fork(state=0)
+        export_jsonl(store, "R", tmp_path / "o.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [(r["mode"], r["state"], r["reward"], r["completed"]) for r in rows] == [
+        (None, None, 1.0, True),
+        ("answer", 0, 0.25, None),
+    ]

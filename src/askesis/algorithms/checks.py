@@ -15,6 +15,17 @@ __all__ = ["check_loss_inputs", "check_rewards", "check_tokens", "required"]
 
 _Field = TypeVar("_Field")
 
+_TOKEN_FLOATS = (
+    "logp_behaviour_BT",
+    "logp_old_BT",
+    "entropy_BT",
+    "logp_ref_BT",
+    "hellinger_BT",
+    "step_reward_BT",
+    "value_BT",
+    "gain_BT",
+)
+
 
 def check_rewards(batch: RewardBatch, needs: frozenset[str]) -> None:
     """AlgorithmError unless rewards are a non-empty float [B], ids int64 [B], and all numbers are finite."""
@@ -29,8 +40,9 @@ def check_rewards(batch: RewardBatch, needs: frozenset[str]) -> None:
     for name, ids in integers.items():
         if ids is not None:
             _require_form(name, ids, shape, "[B] int64", ids.dtype == torch.int64)
-    if batch.truncated_B is not None:
-        _require_form("truncated_B", batch.truncated_B, shape, "[B] bool", batch.truncated_B.dtype == torch.bool)
+    for name, flags in {"truncated_B": batch.truncated_B, "is_answer_B": batch.is_answer_B}.items():
+        if flags is not None:
+            _require_form(name, flags, shape, "[B] bool", flags.dtype == torch.bool)
     if batch.progress is not None and not 0 <= batch.progress <= 1:
         raise AlgorithmError(
             "progress is the share of the training that is done", got=batch.progress, expected="a number from 0 to 1"
@@ -51,11 +63,10 @@ def check_tokens(tokens: TokenBatch, needs: frozenset[str], num_rewards: int) ->
             got=f"{int(row.min())} to {int(row.max())}",
             expected=f"0 to {num_rewards - 1}",
         )
-    for name in ("turn_BT", "anchor_BT"):
+    for name in ("turn_BT", "anchor_BT", "state_BT"):
         if (ids := getattr(tokens, name)) is not None:
             _require_form(name, ids, shape, f"{list(shape)} int64", ids.dtype == torch.int64)
-    names = ("logp_behaviour_BT", "logp_old_BT", "entropy_BT", "logp_ref_BT", "hellinger_BT", "step_reward_BT")
-    _require_finite(_floats(tokens, names, shape), tokens.mask_BT)
+    _require_finite(_floats(tokens, _TOKEN_FLOATS, shape), tokens.mask_BT)
 
 
 def check_loss_inputs(inputs: LossInputs, needs: frozenset[str]) -> None:

@@ -120,7 +120,8 @@ class Algorithm:
             AlgorithmError: the batch is empty, a reward is NaN or infinite, forms differ, or a needed field is missing.
         """
         check_rewards(batch, self._reward_needs)
-        groups = group_statistics(batch.reward_B, batch.group_B)
+        acts_B = _acts(batch)
+        groups = group_statistics(batch.reward_B[acts_B], batch.group_B[acts_B])
         batch = replace(batch, reward_B=self.shaping.function(batch, **self.shaping_params))
         if self.kl.is_in_reward and batch.kl_B is not None:
             batch = replace(batch, reward_B=batch.reward_B - self.kl.beta * batch.kl_B)
@@ -140,7 +141,7 @@ class Algorithm:
             num_groups=len(groups.size_G),
             num_singleton_groups=int(is_single_G.sum()),
             num_zero_variance_groups=int((groups.is_constant_G & ~is_single_G).sum()),
-            moving_reward=next_moving_reward(batch.moving_reward, batch.reward_B),
+            moving_reward=next_moving_reward(batch.moving_reward, batch.reward_B[acts_B]),
         )
 
     @torch.no_grad()
@@ -172,12 +173,16 @@ class Algorithm:
                 got=list(advantage_BT.shape),
                 expected=list(tokens.mask_BT.shape),
             )
+        return_BT = self._returns(report, rewards, tokens)
         if self.drops_truncated and rewards.truncated_B is not None:
-            dropped_B = rewards.truncated_B.to(tokens.mask_BT.device)[tokens.sequence_B]
-            advantage_BT = torch.where(dropped_B[:, None], 0.0, advantage_BT)
+            dropped_B1 = rewards.truncated_B.to(tokens.mask_BT.device)[tokens.sequence_B][:, None]
+            advantage_BT = torch.where(dropped_B1, 0.0, advantage_BT)
+            if return_BT is not None and tokens.value_BT is not None:  # a critic is told what it says already
+                return_BT = torch.where(dropped_B1, tokens.value_BT, return_BT)
         return CreditReport(
             advantage_BT=torch.where(tokens.mask_BT, advantage_BT, 0.0),
             diagnostics={**modulated.diagnostics, **credited.diagnostics},
+            return_BT=None if return_BT is None else torch.where(tokens.mask_BT, return_BT, 0.0),
         )
 
     def token_weights(self, mask_BT: Tensor, sequence_B: Tensor, *, totals: Denominators | None = None) -> Tensor:
@@ -232,6 +237,21 @@ class Algorithm:
             "changed": _plain(self.changed),
         }
 
+    def _returns(self, report: AdvantageReport, rewards: RewardBatch, tokens: TokenBatch) -> Tensor | None:
+        if self.estimator.returns is None:
+            return None
+        return self.estimator.returns(report.advantage_B, rewards, tokens, **self.estimator_params)
+
+    @property
+    def has_critic(self) -> bool:
+        """It compares rewards with what a critic expected, so the learner must have one."""
+        return "value_BT" in self.credit_needs
+
+    @property
+    def has_states(self) -> bool:
+        """It pays for states of an episode, so answers must be drawn from them."""
+        return "gain_BT" in self.credit_needs
+
     @property
     def _loss_kl_needs(self) -> frozenset[str]:
         return frozenset({"logp_ref_BT"} if self.kl.is_in_loss else ())
@@ -246,6 +266,14 @@ class Algorithm:
         # Masked before the estimate, not after: the gradient of exp at a NaN is NaN, even when multiplied by 0.
         logp_new_BT = torch.where(mask_BT, logp_new_BT, 0.0)
         return kl_per_token(logp_new_BT, torch.where(mask_BT, logp_ref_BT, 0.0), self.kl.estimator)
+
+
+def _acts(batch: RewardBatch) -> Tensor:
+    """[B] bool: the trajectories, without the answers that were drawn from their states; all rows if there is none."""
+    everything_B = torch.ones_like(batch.group_B, dtype=torch.bool)
+    if batch.is_answer_B is None or bool(batch.is_answer_B.all()):
+        return everything_B
+    return ~batch.is_answer_B
 
 
 def _plain(params: Mapping[str, Value]) -> dict[str, Value]:

@@ -39,6 +39,13 @@ _VERL_AGENT: Mapping[str, Value] = {
 }
 """Constants of verl-agent's scripts, on which GiGPO and AEM were measured."""
 
+_SEARCH_R1: Mapping[str, Value] = {
+    "kl_beta": 0.001,
+    "kl_estimator": KLEstimator.K1,
+    "kl_placement": KLPlacement.REWARD,
+}
+"""The KL penalty of Search-R1's PPO; here it is paid at the end of the answer."""
+
 PRESETS: tuple[Preset, ...] = (
     Preset(
         name="reinforce",
@@ -59,13 +66,40 @@ PRESETS: tuple[Preset, ...] = (
         source="Ahmadian et al. 2024, arXiv 2402.14740",
     ),
     Preset(
-        name="ppo",
+        name="ppo_mean",
         estimator="reinforce",
         objective="ppo_clip",
         aggregation=Aggregation.TOKEN_MEAN,
         params={"baseline": Baseline.BATCH_MEAN},
         summary="clipped ratio with the batch mean as baseline, no critic",
         source="Schulman et al. 2017, arXiv 1707.06347",
+    ),
+    Preset(
+        name="ppo",
+        estimator="gae",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params=_SEARCH_R1,
+        summary="clipped ratio, advantages against a critic's values",
+        source="Schulman et al. 2017, arXiv 1707.06347; constants of Search-R1, arXiv 2503.09516",
+    ),
+    Preset(
+        name="oases",
+        estimator="oases",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params=_SEARCH_R1,
+        summary="PPO with a reward for each search: how much better the question can be answered after it",
+        source="Zhang et al. 2026, arXiv 2604.03675, version 1",
+    ),
+    Preset(
+        name="oases_grpo",
+        estimator="oases_grpo",
+        objective="ppo_clip",
+        aggregation=Aggregation.TOKEN_MEAN,
+        params={"kl_beta": 0.001, "kl_estimator": KLEstimator.K3, "kl_placement": KLPlacement.LOSS},
+        summary="the same without a critic: returns of turns are compared within the group",
+        source="ours, from arXiv 2604.03675",
     ),
     Preset(
         name="grpo",

@@ -46,6 +46,7 @@ class Param:
     minimum: float | None = None
     above: float | None = None
     """Like ``minimum``, but the bound itself is refused."""
+    maximum: float | None = None
     is_optional: bool = False
     """None is accepted, and switches the feature off."""
 
@@ -74,6 +75,8 @@ class Param:
             words += f" of at least {self.minimum:g}"
         if self.above is not None:
             words += f" above {self.above:g}"
+        if self.maximum is not None:
+            words += f" and at most {self.maximum:g}"
         return words
 
     def _typed(self, value: object) -> Value:
@@ -89,7 +92,8 @@ class Param:
     def _is_in_range(self, value: Value) -> bool:
         if isinstance(value, (str, bool)) or value is None:
             return True
-        return (self.minimum is None or value >= self.minimum) and (self.above is None or value > self.above)
+        is_above = (self.minimum is None or value >= self.minimum) and (self.above is None or value > self.above)
+        return is_above and (self.maximum is None or value <= self.maximum)
 
 
 def _plain(value: Value) -> Value:
@@ -117,7 +121,8 @@ class EstimatorStage:
 
     ``function(batch: RewardBatch, **params) -> advantage_B``. An estimator whose advantages differ between the turns
     of a trajectory also has ``spread(advantage_B, batch: RewardBatch, tokens: TokenBatch, **params) -> advantage_BT``;
-    without it, every token gets the advantage of its trajectory.
+    without it, every token gets the advantage of its trajectory. One with a critic also has ``returns`` of the same
+    signature: what the critic is to predict at each token.
     """
 
     name: str
@@ -125,10 +130,11 @@ class EstimatorStage:
     summary: str
     params: tuple[Param, ...] = ()
     spread: Callable[..., Tensor] | None = None
+    returns: Callable[..., Tensor] | None = None
     needs: frozenset[str] = frozenset()
     """Optional fields of :class:`~askesis.algorithms.types.RewardBatch`."""
     credit_needs: frozenset[str] = frozenset()
-    """Optional fields of :class:`~askesis.algorithms.types.TokenBatch` that ``spread`` reads."""
+    """Optional fields of :class:`~askesis.algorithms.types.TokenBatch` that ``spread`` and ``returns`` read."""
     is_relative: bool = False
     """It compares the answers to one prompt with each other, so a group of one teaches nothing or the wrong thing."""
     judges_success: bool = False

@@ -81,6 +81,8 @@ class RewardBatch:
     """[B] bool: the trajectory was stopped by a limit on its length."""
     num_turns_B: Tensor | None = None
     """[B] int64: model calls of the trajectory."""
+    is_answer_B: Tensor | None = None
+    """[B] bool: not a trajectory but an answer that was drawn from one of its states; None when there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,14 @@ class TokenBatch:
     """[B, T] float: what the environment paid for the token's turn, the same number at all tokens of the turn. Where an
     environment pays only at the end, that is the reward at the last turn and 0 before.
     """
+    value_BT: Tensor | None = None
+    """[B, T] float: what a critic expects of the rewards from the token on, before it is drawn."""
+    state_BT: Tensor | None = None
+    """[B, T] int64: number of the state (counted from 0) that the token acts in; it never falls along a trajectory."""
+    gain_BT: Tensor | None = None
+    """[B, T] float: how much more an answer is worth in the next state than in the token's own, the same number at all
+    tokens that act in one state; 0 where no state follows.
+    """
     vocab_size: int | None = None
     """V, the number of tokens that entropies and distances were summed over."""
 
@@ -141,6 +151,8 @@ class CreditReport:
     advantage_BT: Tensor
     """[B, T] as the tokens, 0 where the mask is False; carries no gradient."""
     diagnostics: Mapping[str, float]
+    return_BT: Tensor | None = None
+    """[B, T] what a critic is to predict, 0 where the mask is False; None for an estimator without a critic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,12 @@
 from askesis.environments.check import CheckReport, check_environment
 from askesis.environments.protocol import (
     SEAT,
+    AnswerMode,
     Capabilities,
     Done,
     Environment,
     Evaluator,
+    State,
     TaskSource,
     ToolResult,
     Turn,
@@ -17,11 +19,13 @@ from askesis.environments.registry import make_world, world_names
 
 __all__ = [
     "SEAT",
+    "AnswerMode",
     "Capabilities",
     "CheckReport",
     "Done",
     "Environment",
     "Evaluator",
+    "State",
     "TaskSource",
     "ToolResult",
     "Turn",

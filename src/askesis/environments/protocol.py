@@ -7,7 +7,7 @@ evaluator judges the trace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -20,10 +20,12 @@ from askesis.trace.types import Message, StopReason, Task, ToolCall, ToolSpec, V
 
 __all__ = [
     "SEAT",
+    "AnswerMode",
     "Capabilities",
     "Done",
     "Environment",
     "Evaluator",
+    "State",
     "TaskSource",
     "ToolResult",
     "Turn",
@@ -138,6 +140,53 @@ class TaskSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """A point of a finished session from which its task could have been answered."""
+
+    index: int
+    """Counted from 0; 0 is the task alone."""
+    at: int
+    """Key of the act whose context is the state."""
+    after: int | None
+    """Key of the act that led to it; None for state 0."""
+
+
+class AnswerMode(Protocol):
+    """How a world's task is answered from the middle of a session, and what such an answer is worth.
+
+    What it says of a session is computed from the finished trace; right answers are used for scores only and never
+    reach a prompt.
+    """
+
+    @property
+    def request(self) -> str:
+        """What the policy is asked in a state; empty: nothing is said."""
+        ...
+
+    @property
+    def prefill(self) -> str:
+        """How the answer begins, given to the policy as its own words."""
+        ...
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end an answer."""
+        ...
+
+    def states(self, trace: Trace) -> Sequence[State]:
+        """The states of a session, in order, state 0 first."""
+        ...
+
+    def score(self, text: str, task: Task) -> float:
+        """What an answer is worth, 0 to 1, by the function of the session's outcome; ``text`` has no prefill."""
+        ...
+
+    def truth(self, state: State, trace: Trace, task: Task) -> float | None:
+        """How much of what the answer takes the state holds, 0 to 1; None where the world does not know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """All that a run needs to know about where its policy acts."""
 
@@ -149,6 +198,8 @@ class World:
     """Plays the sessions in the place of a harness: it sees the first messages and acts by itself, so the environment
     is reset and closed, never stepped.
     """
+    answer_mode: AnswerMode | None = None
+    """For worlds whose tasks can be answered at any point of a session."""
 
 
 def validate_turn(value: object, *, where: str = "step") -> Turn | Done:

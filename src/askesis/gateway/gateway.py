@@ -22,7 +22,7 @@ from askesis.errors import BudgetExhausted, ContextOverflow, TraceError
 from askesis.gateway.session import Session
 from askesis.policy.template import ChatTemplate
 from askesis.streams import seed_of
-from askesis.trace import Call, Failure, Message, StopReason, Trace, TraceBuilder
+from askesis.trace import Call, Failure, Fork, Message, StopReason, Trace, TraceBuilder
 
 __all__ = ["Endpoint", "Gateway", "Reply"]
 
@@ -44,6 +44,8 @@ class Reply:
     """Tokens that the call was sent."""
     version: int
     """Of the weights that sampled."""
+    key: int
+    """Of the call in the trace."""
 
     @property
     def num_tokens(self) -> int:
@@ -95,6 +97,15 @@ class Gateway:
         """An endpoint for ``session``; its clock starts now."""
         return Endpoint(session, self._engine, self._template, self._sampling, self._context_length)
 
+    def reopen(self, session: Session, trace: Trace) -> Endpoint:
+        """An endpoint that goes on where ``trace``, recorded through another one, ended: calls may fork from it.
+
+        The budgets of ``session`` count from here.
+        """
+        endpoint = self.open(session)
+        endpoint.adopt(trace)
+        return endpoint
+
 
 class Endpoint:
     """One session's door to the policy. Calls may run side by side (a fork); each has its own place in the trace."""
@@ -111,6 +122,7 @@ class Endpoint:
         self._conversations: dict[int, tuple[Message, ...]] = {}
         self._events: list[Mapping[str, Any]] = []
         self._num_calls = 0
+        self._next_key = 0
         self._num_sampled = 0
         self._num_reserved = 0
         self._opened = session.clock.now()
@@ -155,6 +167,8 @@ class Endpoint:
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         seed: int | None = None,
+        prefill: str = "",
+        fork: Fork | None = None,
     ) -> Reply:
         """Let the policy speak next.
 
@@ -164,6 +178,8 @@ class Endpoint:
             stop: texts that end the answer. What was sampled after the token that completes one is dropped as if it
                 had never been drawn, so the tokens that are kept have the distribution of a sampler that stops there.
             seed: names the answer's random stream within the session; by default the number of the call does.
+            prefill: how the answer begins: given to the policy as its own words, not sampled, no part of the reply.
+            fork: marks a call that is no act of the session.
 
         Raises:
             BudgetExhausted: turns, tokens or seconds of the session are spent; carries the stop reason.
@@ -171,9 +187,11 @@ class Endpoint:
             TemplateError: the chat template refuses the conversation.
         """
         room = self._claim()
-        key = self._num_calls
+        key = self._next_key
         self._num_calls += 1
+        self._next_key += 1
         context, fresh = self._context(messages)
+        context = [*context, *self._template.encode_text(prefill)] if prefill else context
         wanted = sampling or self._sampling
         space = self._context_length - len(context)
         if space < 1:
@@ -221,6 +239,7 @@ class Endpoint:
                 reply=reply,
                 finish=done.finish,
                 sampling=wanted.to_dict(),
+                fork=fork,
             )
         )
         return Reply(
@@ -230,7 +249,27 @@ class Endpoint:
             logprobs=tuple(done.logprobs),
             num_context=len(context),
             version=done.version,
+            key=key,
         )
+
+    def adopt(self, trace: Trace) -> None:
+        """Take over what another endpoint recorded. For one that has not been called yet."""
+        for call in trace.calls:
+            head: tuple[Message, ...] = ()
+            for key, known in self._conversations.items():
+                before = next(c for c in self._builder.calls if c.key == key)
+                spoken = np.concatenate([before.context, before.sampled])
+                is_continued = np.array_equal(call.context[: len(spoken)], spoken)
+                if before.reply is not None and is_continued and len(known) >= len(head):
+                    head = (*known, before.reply)
+            self._conversations[call.key] = (*head, *call.messages)
+            self._builder.record(call)
+            self._next_key = call.key + 1
+        self._events = list(trace.events)
+
+    def messages_of(self, key: int) -> tuple[Message, ...]:
+        """The conversation that call ``key`` was sent."""
+        return self._conversations[key]
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Keep a JSON-ready event (a tool call, a guard's decision) in the trace."""
@@ -291,7 +330,12 @@ class Endpoint:
         """
         calls = {c.key: c for c in self._builder.calls}
         whole = tuple(messages)
-        heads = {key: known for key, known in self._conversations.items() if whole[: len(known)] == known}
+        # Only what was answered in this very conversation can be continued; a fork was not.
+        heads = {
+            key: known
+            for key, known in self._conversations.items()
+            if len(known) < len(whole) and whole[: len(known)] == known and whole[len(known)].role == "assistant"
+        }
         longest = max((len(known) for known in heads.values()), default=0)
         for key, known in heads.items():
             if len(known) < longest:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from askesis.errors import TemplateError
 from askesis.policy.template import check_mask
-from askesis.trace import Trace
+from askesis.trace import Branch, Call, StateScore, Trace
 
 __all__ = ["Row", "Sample", "TokenTable", "rows_of", "stack"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
-    """A trace with its reward: what a learner learns from."""
+    """What a learner learns from: the acts of a trace with their reward, or an answer from a state of it."""
 
     trace_id: str
     trace: Trace
@@ -30,6 +30,24 @@ class Sample:
     """Samples with the same number answered the same task."""
     step_rewards: tuple[float, ...] | None = None
     """What the environment paid for each call of the policy, in order; None when it pays only at the end."""
+    states: tuple[StateScore, ...] = ()
+    """What the states of the session were worth, in order from state 0; empty when they were not scored."""
+    answer: int | None = None
+    """Key of a fork of the trace: the sample is this one call, its reward is the answer's. None: all acts."""
+    weight: float = 1.0
+    """Of its tokens in the loss."""
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls whose tokens are trained on."""
+        if self.answer is None:
+            return self.trace.acts
+        return tuple(call for call in self.trace.calls if call.key == self.answer)
+
+    @property
+    def num_sampled(self) -> int:
+        """Tokens that are trained on."""
+        return sum(len(call.sampled) for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,9 +71,12 @@ class Row:
 def rows_of(samples: Sequence[Sample]) -> list[Row]:
     """The branches of all samples. Raises TemplateError when a sample's mask selects nothing or everything."""
     rows = []
+    known: dict[int, list[Branch]] = {}  # samples of one trace, which come from its forks, share its branches
     for index, sample in enumerate(samples):
-        branches = sample.trace.branches()
-        if not branches:
+        branches = known.get(id(sample.trace)) or sample.trace.branches()
+        known[id(sample.trace)] = branches
+        keys = [call.key for call in sample.calls]
+        if not keys:
             raise TemplateError(
                 "a trace without a single call cannot be trained on",
                 where=sample.trace_id,
@@ -63,7 +84,7 @@ def rows_of(samples: Sequence[Sample]) -> list[Row]:
             )
         for branch in branches:
             check_mask(branch.sampled, where=sample.trace_id)
-            at = branch.owned.nonzero()[0]
+            at = (branch.owned & np.isin(branch.call, keys)).nonzero()[0]
             if len(at):
                 rows.append(
                     Row(

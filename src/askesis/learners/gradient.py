@@ -18,6 +18,7 @@ from torch import Tensor
 from askesis.algorithms import Algorithm, LossInputs, LossResult, Sums, add_diagnostics, off_policy
 from askesis.errors import AlgorithmError, CheckpointError
 from askesis.learners.batch import Row, Sample
+from askesis.learners.critic import Critic, CriticSettings, explained_variance, value_loss
 from askesis.learners.models import Models
 from askesis.learners.preparation import Batch, prepare
 from askesis.learners.scoring import Scores
@@ -56,6 +57,8 @@ class LearnerSettings:
     """Sampling cut the distribution (top-k, top-p): recorded log-probabilities are not the learner's, so it computes
     them anew.
     """
+    critic: CriticSettings | None = None
+    """For algorithms that compare rewards with what was expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,8 @@ class GradientLearner:
     """Changes the policy's weights in place; ``version`` counts the calls of :meth:`update`."""
 
     def __init__(self, policy: Policy, algorithm: Algorithm, settings: LearnerSettings) -> None:
+        """Raises AlgorithmError for an algorithm that needs a critic without one."""
+        _require_critic(algorithm, settings)
         self.policy = policy
         self.algorithm = algorithm
         self.settings = settings
@@ -104,12 +109,16 @@ class GradientLearner:
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        betas = (settings.beta1, settings.beta2)
+        self.critic = None if settings.critic is None else Critic(policy.model, settings.critic, betas=betas)
+        self._differentiated = [*self._parameters, *(self.critic.parameters if self.critic else ())]
         self._models = Models(
             policy,
             packed=settings.packed,
             temperature=settings.temperature,
             micro_batch_tokens=settings.micro_batch_tokens,
             has_reference=bool(algorithm.needs & {"logp_ref_BT", "kl_B", "hellinger_BT"}),
+            head=self.critic.head if self.critic else None,
         )
         # Others switch the model's own attention, or its adapters, while they compute.
         self._workers = Workers(settings.threads if self._models.scorer.is_thread_safe else 1)
@@ -137,6 +146,7 @@ class GradientLearner:
             metrics={
                 **metrics,
                 **batch.credit.diagnostics,
+                **_critic_metrics(batch),
                 "num_groups": report.num_groups,
                 "num_zero_variance_groups": report.num_zero_variance_groups,
                 "num_singleton_groups": report.num_singleton_groups,
@@ -150,10 +160,10 @@ class GradientLearner:
         The gradient says more than the loss, which is zero on fresh samples whose advantages add up to zero.
         """
         batch = self._prepare(samples)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._zero_grad()
         self._accumulate(self._jobs(batch, range(len(batch.rows)), micro_batch_tokens))
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        self._optimizer.zero_grad(set_to_none=True)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._differentiated if p.grad is not None])
+        self._zero_grad()
         return float(norm)
 
     def score(self, rows: Sequence[Row], *, packed: bool | None = None) -> Tensor:
@@ -175,14 +185,14 @@ class GradientLearner:
 
     def _step(self, batch: Batch, chosen: Sequence[int], *, watches_drift: bool) -> dict[str, float | None]:
         """One optimiser step on the chosen rows."""
-        self._optimizer.zero_grad(set_to_none=True)
+        self._zero_grad()
         shares = self._accumulate(self._jobs(batch, chosen, self.settings.micro_batch_tokens))
         logp_BT = torch.zeros_like(batch.table.behaviour_BT)
         for share in shares:
             logp_BT[share.cut, : share.logp_BT.shape[1]] = share.logp_BT
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
         if not math.isfinite(float(norm)):
-            self._optimizer.zero_grad(set_to_none=True)
+            self._zero_grad()
             raise AlgorithmError(
                 "the gradient is not finite; this optimiser step was not made",
                 where=f"update {self._num_updates}",
@@ -193,6 +203,8 @@ class GradientLearner:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.step()
+        if self.critic is not None:
+            self.critic.step(lr / self.settings.lr, max_grad_norm=self.settings.max_grad_norm)
         self._num_updates += 1
         table = batch.table
         mask_BT, sequence_B = table.mask_BT[chosen], table.sequence_B[chosen]
@@ -214,13 +226,13 @@ class GradientLearner:
 
         def differentiate(job: _Job) -> tuple[_Share, tuple[Tensor | None, ...]]:
             share = job()
-            grads = torch.autograd.grad(share.to_differentiate, self._parameters, allow_unused=True)
+            grads = torch.autograd.grad(share.to_differentiate, self._differentiated, allow_unused=True)
             return share._replace(to_differentiate=share.to_differentiate.detach()), grads
 
         shares = []
         for share, grads in self._workers.map(differentiate, jobs):
             shares.append(share)
-            for parameter, grad in zip(self._parameters, grads, strict=True):
+            for parameter, grad in zip(self._differentiated, grads, strict=True):
                 if grad is not None and parameter.grad is None:
                     parameter.grad = torch.empty_like(parameter).copy_(grad)  # fused AdamW wants the parameter's layout
                 elif grad is not None and parameter.grad is not None:
@@ -232,20 +244,23 @@ class GradientLearner:
         rows, table = batch.rows, batch.table
         weight_BT = torch.zeros_like(table.behaviour_BT)
         weight_BT[chosen] = self.algorithm.token_weights(table.mask_BT[chosen], table.sequence_B[chosen])
+        weight_BT *= batch.weight_B[:, None]
+        value_weight_BT = _per_token(batch, chosen)
         mine = [rows[i] for i in chosen]
         threads = self._workers.threads
         places = self._models.scorer.micro_batches(mine, max(micro_batch_tokens // threads, 1), at_least=threads)
         cuts = [[chosen[place] for place in cut] for cut in places]
         if self.algorithm.couples == "sequence" and _cuts_a_sample(rows, cuts):
-            return self._coupled_jobs(batch, chosen, cuts, weight_BT)
+            return self._coupled_jobs(batch, chosen, cuts, weight_BT, value_weight_BT)
 
         def share(cut: list[int]) -> _Share:
             scores = self._models.scorer([rows[i] for i in cut])
             result = self._loss(batch, cut, scores, weight_BT)
+            value = self._value_loss(batch, cut, scores, value_weight_BT)
             return _Share(
-                to_differentiate=result.loss,
+                to_differentiate=result.loss + value.loss,
                 loss=float(result.loss.detach()),
-                diagnostics=result.diagnostics,
+                diagnostics={**result.diagnostics, **value.diagnostics},
                 cut=cut,
                 logp_BT=scores.logp_BT.detach(),
             )
@@ -253,7 +268,12 @@ class GradientLearner:
         return [partial(share, cut) for cut in cuts]
 
     def _coupled_jobs(
-        self, batch: Batch, chosen: Sequence[int], cuts: Sequence[list[int]], weight_BT: Tensor
+        self,
+        batch: Batch,
+        chosen: Sequence[int],
+        cuts: Sequence[list[int]],
+        weight_BT: Tensor,
+        value_weight_BT: Tensor,
     ) -> list[_Job]:
         """The same for an objective that needs a whole trajectory at once, when one is too long for a micro-batch.
 
@@ -267,12 +287,14 @@ class GradientLearner:
         place_of = {row: place for place, row in enumerate(chosen)}
 
         def share(cut: list[int], is_first: bool) -> _Share:
-            part_BT = self._models.scorer([batch.rows[i] for i in cut]).logp_BT
+            part = self._models.scorer([batch.rows[i] for i in cut])
+            part_BT = part.logp_BT
             passed_BT = grad_BT[[place_of[i] for i in cut], : part_BT.shape[1]]
+            value = self._value_loss(batch, cut, part, value_weight_BT)
             return _Share(
-                to_differentiate=(part_BT * passed_BT).sum(),
+                to_differentiate=(part_BT * passed_BT).sum() + value.loss,
                 loss=float(result.loss.detach()) if is_first else 0.0,
-                diagnostics=result.diagnostics if is_first else {},
+                diagnostics={**(result.diagnostics if is_first else {}), **value.diagnostics},
                 cut=cut,
                 logp_BT=part_BT.detach(),
             )
@@ -298,6 +320,29 @@ class GradientLearner:
         entropy = Sums(total=scores.entropy_BT.sum(), count=mask_BT.sum())
         return LossResult(loss=result.loss, diagnostics={**result.diagnostics, "entropy": entropy})
 
+    def _value_loss(self, batch: Batch, cut: list[int], scores: Scores, weight_BT: Tensor) -> LossResult:
+        """The critic's share of the loss, on the rows in ``cut``; 0 without a critic."""
+        return_BT, length = batch.credit.return_BT, scores.logp_BT.shape[1]
+        if self.critic is None or scores.value_BT is None or return_BT is None or batch.value_BT is None:
+            return LossResult(loss=scores.logp_BT.new_zeros(()), diagnostics={})
+        mask_BT, target_BT = batch.table.mask_BT[cut, :length], return_BT[cut, :length]
+        old_BT = batch.value_BT[cut, :length]
+        loss_BT = value_loss(scores.value_BT, old_BT, target_BT, clip=self.critic.settings.clip)
+        loss_BT = torch.where(mask_BT, loss_BT, 0.0)
+        count = mask_BT.sum()
+        return LossResult(
+            loss=(loss_BT * weight_BT[cut, :length]).sum(),
+            diagnostics={
+                "value_loss": Sums(total=loss_BT.detach().sum(), count=count),
+                "value_mean": Sums(total=scores.value_BT.detach().sum(), count=count),
+            },
+        )
+
+    def _zero_grad(self) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        if self.critic is not None:
+            self.critic.zero_grad()
+
     def learning_rate(self, update: int) -> float:
         """Learning rate of the update with this number (from 0): linear warm-up, then the schedule, ending at zero."""
         settings = self.settings
@@ -319,6 +364,8 @@ class GradientLearner:
         for name, parameter in zip(self._names, self._parameters, strict=True):
             for key, value in self._optimizer.state[parameter].items():
                 tensors[f"{key}/{name}"] = value.detach().clone().contiguous()
+        if self.critic is not None:
+            tensors |= self.critic.state_dict()
         return tensors, {
             "version": self.version,
             "num_updates": self._num_updates,
@@ -328,6 +375,9 @@ class GradientLearner:
     def load_state_dict(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         """Put back what :meth:`state_dict` gave. Raises CheckpointError when it belongs to another model."""
         known = dict(zip(self._names, self._parameters, strict=True))
+        if self.critic is not None:
+            self.critic.load_state_dict(tensors)
+            tensors = {key: tensor for key, tensor in tensors.items() if not Critic.is_own(key)}
         for key in tensors:
             if key.partition("/")[2] not in known:
                 raise CheckpointError("the optimiser's state belongs to another model", got=key)
@@ -361,12 +411,36 @@ def _cut_by_group(samples: Sequence[Sample], parts: int) -> list[set[int]]:
 
 
 def _sampled_at(samples: Sequence[Sample], version: int) -> bool:
-    return all(call.policy_version == version for sample in samples for call in sample.trace.calls)
+    return all(call.policy_version == version for sample in samples for call in sample.calls)
 
 
 def _cuts_a_sample(rows: Sequence[Row], cuts: Sequence[list[int]]) -> bool:
     """Some sample has rows in two micro-batches."""
     return sum(len({rows[i].sample for i in cut}) for cut in cuts) > len({rows[i].sample for cut in cuts for i in cut})
+
+
+def _critic_metrics(batch: Batch) -> dict[str, float | None]:
+    if batch.value_BT is None or batch.credit.return_BT is None:
+        return {}
+    explained = explained_variance(batch.value_BT, batch.credit.return_BT, batch.table.mask_BT)
+    return {"explained_variance": explained}
+
+
+def _per_token(batch: Batch, chosen: Sequence[int]) -> Tensor:
+    """[B, T] the weight of each token in the critic's loss: a mean over the tokens of an update."""
+    mask_BT = torch.zeros_like(batch.table.mask_BT)
+    mask_BT[chosen] = batch.table.mask_BT[chosen]
+    return mask_BT * batch.weight_B[:, None] / mask_BT.sum().clamp(min=1)
+
+
+def _require_critic(algorithm: Algorithm, settings: LearnerSettings) -> None:
+    if algorithm.has_critic and settings.critic is None:
+        raise AlgorithmError(
+            f"{algorithm.name} compares rewards with what a critic expected, and there is no critic",
+            where=f"estimator {algorithm.estimator.name}",
+            expected="a critic",
+            next_step="set learner.critic.kind=linear, or use an estimator without a critic, such as grpo",
+        )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from askesis.errors import AlgorithmError
 from askesis.learners.batch import Row
+from askesis.learners.critic import ValueHead
 from askesis.learners.packed import PackedScorer
 from askesis.learners.padded import PaddedScorer
 from askesis.learners.scoring import Scorer, Scores
@@ -33,14 +34,23 @@ class Models:
         micro_batch_tokens: tokens of one forward pass.
         has_reference: keep the weights as they are now. With adapters, the model without them is the reference and
             nothing is copied.
+        head: of a critic on the policy.
     """
 
     def __init__(
-        self, policy: Policy, *, packed: bool, temperature: float, micro_batch_tokens: int, has_reference: bool
+        self,
+        policy: Policy,
+        *,
+        packed: bool,
+        temperature: float,
+        micro_batch_tokens: int,
+        has_reference: bool,
+        head: ValueHead | None = None,
     ) -> None:
         self._policy = policy
         self._temperature = temperature
         self._micro_batch_tokens = micro_batch_tokens
+        self._head = head
         self.scorer = self.make_scorer(packed=packed)
         self._has_reference = has_reference
         self._reference: Scorer | None = None
@@ -51,14 +61,17 @@ class Models:
 
     def make_scorer(self, *, packed: bool) -> Scorer:
         """A scorer of the policy in the given layout."""
-        return (PackedScorer if packed else PaddedScorer)(self._policy.model, temperature=self._temperature)
+        kind = PackedScorer if packed else PaddedScorer
+        return kind(self._policy.model, temperature=self._temperature, head=self._head)
 
     @torch.no_grad()
     def scores(self, rows: Sequence[Row], *, packed: bool | None = None) -> Scores:
-        """[B, T] log-probability and entropy of each row's sampled tokens under the policy; 0 on padding."""
+        """[B, T] log-probability, entropy and value of each row's sampled tokens under the policy; 0 on padding."""
         scorer = self.scorer if packed is None else self.make_scorer(packed=packed)
         parts = [(cut, scorer([rows[i] for i in cut])) for cut in self._cuts(scorer, rows)]
-        return Scores(*(self._whole(rows, [(cut, part[i]) for cut, part in parts]) for i in range(2)))
+        columns = zip(*(part for _, part in parts), strict=True)
+        cuts = [cut for cut, _ in parts]
+        return Scores(*(self._column(rows, cuts, column) for column in columns))
 
     @torch.no_grad()
     def reference_logp(self, rows: Sequence[Row]) -> Tensor:
@@ -90,6 +103,10 @@ class Models:
 
     def _cuts(self, scorer: Scorer, rows: Sequence[Row]) -> Sequence[list[int]]:
         return scorer.micro_batches(rows, self._micro_batch_tokens)
+
+    def _column(self, rows: Sequence[Row], cuts: Sequence[list[int]], column: Sequence[Tensor | None]) -> Any:
+        known = [(cut, part) for cut, part in zip(cuts, column, strict=True) if part is not None]
+        return self._whole(rows, known) if known else None
 
     def _whole(self, rows: Sequence[Row], parts: Sequence[tuple[list[int], Tensor]]) -> Tensor:
         whole_BT = torch.zeros(len(rows), max(len(row.at) for row in rows), device=self._policy.device)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from askesis.errors import PolicyError
 from askesis.learners.batch import Row, stack
+from askesis.learners.critic import ValueHead
 from askesis.learners.fused import FusedDecoder
 from askesis.learners.scoring import Features, Scorer
 from askesis.policy.forest import common_prefix, pack, sort_key
@@ -40,14 +41,14 @@ class PackedScorer(Scorer):
         PolicyError: the model's decoder and output layer, run apart, do not give the model's logits.
     """
 
-    def __init__(self, model: Any, *, temperature: float) -> None:
-        super().__init__(temperature)
+    def __init__(self, model: Any, *, temperature: float, head: ValueHead | None = None) -> None:
+        super().__init__(temperature, head)
         self._decoder = model.get_decoder()
         try:
             self._decode: _Decode = FusedDecoder(model)
         except Unsupported:
             self._decode = self._decode_by_modules
-        self._head = _output_layer(model)
+        self._output = _output_layer(model)
         self._device = model.device
         self._check(model)
 
@@ -90,11 +91,12 @@ class PackedScorer(Scorer):
             target_U=self._tensor(forest.ids_N[token_U]),
             index_BT=stack(np.split(index, sizes), self._device),
             mask_BT=stack([np.ones(len(o), np.bool_) for o in owned], self._device),
+            hidden_UD=None if self._head is None else hidden_UD,
         )
 
     def logits(self, features_UX: Tensor) -> Tensor:
         """The model's output layer."""
-        return self._head(features_UX)
+        return self._output(features_UX)
 
     def _decode_by_modules(self, ids_N: Tensor, position_N: Tensor, mask: TreeMask, wanted_U: Tensor) -> Tensor:
         """The model's own modules, with tree attention in place of theirs."""

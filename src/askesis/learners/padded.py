@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from askesis.learners.batch import Row, stack
+from askesis.learners.critic import ValueHead
 from askesis.learners.scoring import Features, Scorer
 
 __all__ = ["PaddedScorer"]
@@ -22,8 +23,8 @@ __all__ = ["PaddedScorer"]
 class PaddedScorer(Scorer):
     """Each branch is a sequence of its own. Padding comes last, where a causal model does not see it."""
 
-    def __init__(self, model: Any, *, temperature: float) -> None:
-        super().__init__(temperature)
+    def __init__(self, model: Any, *, temperature: float, head: ValueHead | None = None) -> None:
+        super().__init__(temperature, head)
         self._model = model
 
     @property
@@ -48,13 +49,15 @@ class PaddedScorer(Scorer):
         first = min(int(row.at[0]) for row in rows)
         # The token at position t is predicted at t - 1; nothing before the first sampled token is.
         keep = torch.arange(first - 1, ids_BL.shape[1] - 1, device=device)
-        logits_BLV = self._model(input_ids=ids_BL, use_cache=False, logits_to_keep=keep).logits
+        has_head = self._head is not None
+        out = self._model(input_ids=ids_BL, use_cache=False, logits_to_keep=keep, output_hidden_states=has_head)
         at_BT = stack([row.at for row in rows], device)
         mask_BT = stack([np.ones(len(row.at), np.bool_) for row in rows], device)
         row_U, place_U = mask_BT.nonzero(as_tuple=True)
         at_U = at_BT[row_U, place_U]
         index_BT = (mask_BT.flatten().cumsum(0) - 1).view_as(mask_BT) * mask_BT
-        return Features(logits_BLV[row_U, at_U - first], ids_BL[row_U, at_U], index_BT, mask_BT)
+        hidden_UD = out.hidden_states[-1][row_U, at_U - 1] if has_head else None
+        return Features(out.logits[row_U, at_U - first], ids_BL[row_U, at_U], index_BT, mask_BT, hidden_UD)
 
     def logits(self, features_UX: Tensor) -> Tensor:
         """They are already there."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from askesis.learners.batch import Row
+from askesis.learners.critic import ValueHead
 
 __all__ = ["Features", "Scorer", "Scores"]
 
@@ -32,6 +33,8 @@ class Scores(NamedTuple):
     """Log-probability of each sampled token, at the sampling temperature; carries gradient when it is enabled."""
     entropy_BT: Tensor
     """Entropy in nats of the distribution that it was drawn from; without gradient."""
+    value_BT: Tensor | None = None
+    """What the critic expects before each sampled token; carries gradient when it is enabled. None without a critic."""
 
 
 class Features(NamedTuple):
@@ -43,13 +46,16 @@ class Features(NamedTuple):
     index_BT: Tensor
     """Which of the U belongs to each sampled token; 0 on padding."""
     mask_BT: Tensor
+    hidden_UD: Tensor | None = None
+    """The last hidden states, for a critic; None when there is none."""
 
 
 class Scorer(ABC):
-    """Scores rows under one model at one sampling temperature."""
+    """Scores rows under one model at one sampling temperature, with the values of a critic if it has one."""
 
-    def __init__(self, temperature: float) -> None:
+    def __init__(self, temperature: float, head: ValueHead | None = None) -> None:
         self._temperature = temperature
+        self._head = head
 
     @abstractmethod
     def micro_batches(self, rows: Sequence[Row], max_tokens: int, *, at_least: int = 1) -> Sequence[list[int]]:
@@ -78,7 +84,10 @@ class Scorer(ABC):
         targets = features.target_U.split([len(x) for x in chunks])
         parts = [self._score_chunk(x, y, len(chunks) > 1) for x, y in zip(chunks, targets, strict=True)]
         logp_U, entropy_U = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Scores(*(torch.where(features.mask_BT, v[features.index_BT], 0.0) for v in (logp_U, entropy_U)))
+        values = [logp_U, entropy_U]
+        if self._head is not None and features.hidden_UD is not None:
+            values.append(self._head(features.hidden_UD))
+        return Scores(*(torch.where(features.mask_BT, v[features.index_BT], 0.0) for v in values))
 
     def chunks(self, features: Features) -> Sequence[Tensor]:
         """The features in pieces of which the logits fit into memory."""

@@ -13,6 +13,7 @@ from askesis.recipe.schema import (
     RunSection,
     SamplingSection,
     Section,
+    StatesSection,
     TrainingSection,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "RunSection",
     "SamplingSection",
     "Section",
+    "StatesSection",
     "TrainingSection",
     "load_recipe",
     "resolve",

@@ -14,6 +14,7 @@ __all__ = [
     "NOT_HASHED",
     "AgentSection",
     "AlgorithmSection",
+    "CriticSection",
     "EngineSection",
     "EnvironmentSection",
     "EvaluationSection",
@@ -26,6 +27,7 @@ __all__ = [
     "RunSection",
     "SamplingSection",
     "Section",
+    "StatesSection",
     "TrainingSection",
 ]
 
@@ -178,6 +180,23 @@ class AlgorithmSection(Section):
     """Stages and constants that differ from the preset, checked by it."""
 
 
+class StatesSection(Section):
+    """What the states of an episode are worth, in worlds whose task can be answered at any point; see `oases`."""
+
+    evaluator: Literal["none", "policy", "frozen", "oracle", "random"] = "none"
+    """Who says it: the policy, by answers that it is also trained on; the policy as it was at the start; the world
+    itself, where it knows; chance (a control).
+    """
+    answers: int = Field(default=1, ge=1)
+    """Drawn from each state; its value is their mean score."""
+    max_tokens: int = Field(default=128, ge=1)
+    """Of an answer from a state."""
+    request: str | None = None
+    """What the policy is asked in a state. None: the world's own words; empty: nothing is said."""
+    answer_loss_weight: float = Field(default=1.0, ge=0)
+    """Of a token of such an answer, beside a token of the episode. 0: they are not trained on."""
+
+
 class RolloutSection(Section):
     """How sessions are run."""
 
@@ -228,12 +247,34 @@ class EvolutionSection(Section):
     """Members are scored against each other. False takes rewards as they are: an ablation, which hardly learns."""
 
 
+class CriticSection(Section):
+    """Predicts the rewards that follow, for algorithms that compare rewards with what was expected (`ppo`, `oases`)."""
+
+    kind: Literal["none", "linear"] = "none"
+    """``linear``: a linear map of the policy's last hidden state, saved beside the model."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of the map itself; it follows ``training.schedule``."""
+    loss_weight: float = Field(default=0.1, ge=0)
+    """Of the critic's loss in the policy's weights, beside the policy's own. 0: the critic only reads."""
+    clip: float | None = Field(default=0.5, gt=0)
+    """How far a prediction may move within a step before its loss stops falling; None: no such bound."""
+
+    @model_validator(mode="after")
+    def _is_read(self) -> CriticSection:
+        fields = CriticSection.model_fields
+        given = [name for name in ("lr", "loss_weight", "clip") if getattr(self, name) != fields[name].default]
+        if self.kind == "none" and given:
+            raise ValueError(f"{', '.join(given)}: there is no critic; set learner.critic.kind=linear, or leave it out")
+        return self
+
+
 class LearnerSection(Section):
     """Who changes the weights, and how."""
 
     kind: Literal["gradient", "evolution"] = "gradient"
     """``gradient``: ``algorithm`` and AdamW; ``evolution``: no gradient, and the memory of sampling."""
     evolution: EvolutionSection = Field(default_factory=EvolutionSection)
+    critic: CriticSection = Field(default_factory=CriticSection)
     packed: bool = True
     """Read every distinct token once (tree attention). False trains each branch on its own, by the model's own
     attention: slower, and works for models that tree attention refuses.
@@ -244,6 +285,10 @@ class TrainingSection(Section):
     """The optimiser and its schedule."""
 
     steps: int = Field(default=60, ge=1)
+    max_sampled_tokens: int = Field(default=0, ge=0)
+    """Training ends after the step in which this many tokens have been sampled for it, or after ``steps``; 0 means no
+    such limit. Schedules follow ``steps``.
+    """
     lr: float = Field(default=1e-5, gt=0)
     """Peak learning rate of AdamW."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -326,6 +371,7 @@ class Recipe(Section):
     environment: EnvironmentSection = Field(default_factory=EnvironmentSection)
     agent: AgentSection = Field(default_factory=AgentSection)
     algorithm: AlgorithmSection = Field(default_factory=AlgorithmSection)
+    states: StatesSection = Field(default_factory=StatesSection)
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     learner: LearnerSection = Field(default_factory=LearnerSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
@@ -351,11 +397,27 @@ class Recipe(Section):
             raise ValueError(f"{', '.join(given)}: learner.kind={kind} does not use this; leave it out")
         return self
 
+    @model_validator(mode="after")
+    def _states_fit(self) -> Recipe:
+        """Options of states that nobody scores, and contexts that have no states."""
+        judge, fields = self.states.evaluator, StatesSection.model_fields
+        if judge != "none" and self.agent.context != "full":
+            raise ValueError(
+                f"states.evaluator={judge} needs agent.context=full: in the context {self.agent.context} a state is "
+                "not the beginning of what follows"
+            )
+        given = [f"states.{name}" for name in fields if getattr(self.states, name) != fields[name].default]
+        if judge == "none" and given:
+            raise ValueError(f"{', '.join(given)}: states.evaluator=none does not use this; leave it out")
+        return self
+
 
 _GRADIENT_ONLY = (
     "algorithm.name",
     "algorithm.options",
     "learner.packed",
+    "learner.critic",
+    "states.evaluator",
     *(
         f"training.{name}"
         for name in (

@@ -2,5 +2,15 @@
 
 from askesis.rollout.runner import GroupSpec, RolloutRunner, RolloutSettings, usable_members
 from askesis.rollout.session import Outcome, run_session
+from askesis.rollout.states import ANSWER, StateEvaluator
 
-__all__ = ["GroupSpec", "Outcome", "RolloutRunner", "RolloutSettings", "run_session", "usable_members"]
+__all__ = [
+    "ANSWER",
+    "GroupSpec",
+    "Outcome",
+    "RolloutRunner",
+    "RolloutSettings",
+    "StateEvaluator",
+    "run_session",
+    "usable_members",
+]

@@ -16,6 +16,7 @@ from askesis.gateway import Gateway, Session
 from askesis.rollout.boundary import FOREIGN_CODE
 from askesis.rollout.program import open_programs
 from askesis.rollout.session import Outcome, run_session
+from askesis.rollout.states import StateEvaluator, StatePass
 from askesis.rollout.watchdog import Watchdog
 from askesis.store import Group, Member
 from askesis.streams import seed_of
@@ -54,7 +55,17 @@ class GroupSpec:
 
 
 class RolloutRunner:
-    """Runs groups in one world through one gateway."""
+    """Runs groups in one world through one gateway.
+
+    Args:
+        world: where they are played.
+        gateway: to the policy.
+        settings: limits.
+        harness: leads the policy.
+        clock: of the sessions; the machine's by default.
+        states: how the states of finished sessions are scored; None: not at all. The world must have an answer mode.
+        states_gateway: to the model that answers from states, where it is not the policy.
+    """
 
     def __init__(
         self,
@@ -64,12 +75,17 @@ class RolloutRunner:
         *,
         harness: Harness | None = None,
         clock: Clock | None = None,
+        states: StateEvaluator | None = None,
+        states_gateway: Gateway | None = None,
     ) -> None:
         self._world = world
         self._gateway = gateway
         self._settings = settings
         self._harness = harness or Harness()
         self._clock = clock or SystemClock()
+        self._states: StatePass | None = None
+        if states is not None and world.answer_mode is not None:
+            self._states = StatePass(world.answer_mode, states_gateway or gateway, states, self._clock)
 
     async def run(
         self,
@@ -124,7 +140,10 @@ class RolloutRunner:
                 Watchdog(2 * self._settings.call_timeout_s, FOREIGN_CODE),
                 open_programs(self._world, self._gateway) as programs,
             ):
-                return list(await asyncio.gather(*(group(spec) for spec in specs)))
+                groups = list(await asyncio.gather(*(group(spec) for spec in specs)))
+                if self._states is None:
+                    return groups
+                return await self._states.run(groups, max_concurrent=self._settings.max_concurrent)
 
     def _session(self, spec: GroupSpec, index: int, policy_version: int) -> Session:
         own, general = spec.task.budgets, self._settings.budgets

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from askesis.errors import StoreCorrupt, TraceError
 from askesis.store.merkle import leaf_hash
 from askesis.store.records import RunRecord
-from askesis.trace import Budgets, Failure, FailureOrigin, Task, Verdict, VerdictStatus, canonical_json
+from askesis.trace import Budgets, Failure, FailureOrigin, StateScore, Task, Verdict, VerdictStatus, canonical_json
 
 __all__ = [
     "Leaf",
@@ -146,6 +146,8 @@ def verdict_to_dict(verdict: Verdict) -> dict[str, Any]:
         },
         "due_at": verdict.due_at,
         "evidence": dict(verdict.evidence),
+        # Only where there are some: verdicts without them keep the leaves that they always had.
+        **({"states": [_state_to_list(s) for s in verdict.states]} if verdict.states else {}),
     }
 
 
@@ -161,7 +163,18 @@ def verdict_of(record: Mapping[str, Any]) -> Verdict:
         error=None if error is None else Failure(**{**error, "origin": FailureOrigin(error["origin"])}),
         due_at=record["due_at"],
         evidence=record["evidence"],
+        states=tuple(map(_state_of, record.get("states", ()))),
     )
+
+
+def _state_to_list(score: StateScore) -> list[Any]:
+    return [score.state, score.after, score.value, [list(pair) for pair in score.answers], score.truth]
+
+
+def _state_of(record: Sequence[Any]) -> StateScore:
+    state, after, value, answers, truth = record
+    pairs = tuple((int(call), float(score)) for call, score in answers)
+    return StateScore(state=state, after=after, value=value, answers=pairs, truth=truth)
 
 
 def from_json(data: bytes) -> Any:

@@ -2,7 +2,8 @@
 
 A row has the dialogue as OpenAI messages, the reward, and the exact ids that were sampled. A trace with several
 branches gives several rows; ``owned`` marks the sampled tokens of a row that no earlier row of the trace has, so that
-each counts once. A session that failed before its first call has no branch, hence no row.
+each counts once. A row that ends in an answer from a state of its session has ``mode`` and ``state``, and the answer's
+score as its reward. A session that failed before its first call has no branch, hence no row.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from askesis.errors import MissingExtra
 from askesis.store.canonical import printable
 from askesis.store.records import Group, Member
 from askesis.store.store import Store
-from askesis.trace import Trace
+from askesis.trace import Branch, Trace
 
 __all__ = ["export_jsonl", "export_parquet", "messages_of"]
 
@@ -97,6 +98,8 @@ _COLUMNS = {
     "reward": "float64",
     "rewards": "string",
     "completed": "bool_",
+    "mode": "string",
+    "state": "int64",
     "messages": "string",
     "token_ids": "uint32[]",
     "sampled": "bool_[]",
@@ -128,6 +131,7 @@ def _group_rows(group: Group) -> Iterator[dict[str, Any]]:
         for number, branch in enumerate(member.trace.branches()):
             yield {
                 **identity,
+                **_fork(member, branch),
                 "branch": number,
                 "messages": messages_of(member.trace, branch.leaf),
                 "token_ids": branch.tokens.tolist(),
@@ -135,6 +139,21 @@ def _group_rows(group: Group) -> Iterator[dict[str, Any]]:
                 "owned": branch.owned.tolist(),
                 "logprobs": branch.logprobs.tolist(),
             }
+
+
+def _fork(member: Member, branch: Branch) -> dict[str, Any]:
+    """What a branch that ends in a fork is, with the score of its own answer in the place of the session's reward."""
+    call = next(c for c in member.trace.calls if c.key == member.trace.nodes[branch.leaf].call)
+    if call.fork is None:
+        return {"mode": None, "state": None}
+    scores = {key: score for state in member.verdict.states for key, score in state.answers}
+    return {
+        "mode": call.fork.mode,
+        "state": call.fork.state,
+        "reward": scores.get(call.key),
+        "rewards": {},
+        "completed": None,
+    }
 
 
 def _identity(group: Group, member: Member) -> dict[str, Any]:

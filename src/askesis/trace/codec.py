@@ -15,7 +15,7 @@ import numpy as np
 
 from askesis.errors import TraceError
 from askesis.trace.tree import Call, Node, Trace, TraceBuilder
-from askesis.trace.types import Failure, FailureOrigin, Message, StopReason, canonical_json
+from askesis.trace.types import Failure, FailureOrigin, Fork, Message, StopReason, canonical_json
 
 __all__ = ["SCHEMA_VERSION", "decode", "encode", "from_parts", "header_of"]
 
@@ -40,6 +40,8 @@ def header_of(trace: Trace) -> dict[str, Any]:
                 "sampling": dict(c.sampling),
                 "num_context": len(c.context),
                 "num_sampled": len(c.sampled),
+                # Only where there is one: traces without forks keep the bytes that they always had.
+                **({} if c.fork is None else {"fork": [c.fork.state, c.fork.mode]}),
             }
             for c in trace.calls
         ],
@@ -146,6 +148,7 @@ def _call(record: dict[str, Any], nodes: list[Node], logprobs: np.ndarray) -> Ca
         reply=None if record["reply"] is None else Message.from_dict(record["reply"]),
         finish=record["finish"],
         sampling=record["sampling"],
+        fork=None if "fork" not in record else Fork(state=record["fork"][0], mode=record["fork"][1]),
     )
 
 

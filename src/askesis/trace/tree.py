@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from askesis.errors import TraceError
-from askesis.trace.types import Failure, Message, StopReason
+from askesis.trace.types import Failure, Fork, Message, StopReason
 
 __all__ = ["Branch", "Call", "Node", "Trace", "TraceBuilder"]
 
@@ -51,6 +51,7 @@ class Call:
         reply: the sampled text as a message.
         finish: ``stop`` or ``length``.
         sampling: the sampling parameters, JSON-ready.
+        fork: set for a call that is no act of the session.
     """
 
     key: int
@@ -62,6 +63,7 @@ class Call:
     reply: Message | None = None
     finish: str = "stop"
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    fork: Fork | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in (("context", np.uint32), ("sampled", np.uint32), ("logprobs", np.float32)):
@@ -130,8 +132,13 @@ class Trace:
 
     @property
     def num_sampled(self) -> int:
-        """Tokens that the policy sampled."""
+        """Tokens that were sampled, forks included."""
         return sum(len(c.sampled) for c in self.calls)
+
+    @property
+    def acts(self) -> tuple[Call, ...]:
+        """The calls that are the session itself, without forks."""
+        return tuple(c for c in self.calls if c.fork is None)
 
     def path(self, node: int) -> list[int]:
         """Node indices from the root down to ``node``."""

@@ -19,7 +19,9 @@ __all__ = [
     "Budgets",
     "Failure",
     "FailureOrigin",
+    "Fork",
     "Message",
+    "StateScore",
     "StopReason",
     "Task",
     "ToolCall",
@@ -195,6 +197,30 @@ class Failure:
     traceback: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Marks a call that is no act of its session: an answer that was drawn from a state of it."""
+
+    state: int
+    """Number of the state, counted from 0."""
+    mode: str = "answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateScore:
+    """How well the task could be answered from a state of a session. State 0 is the task alone."""
+
+    state: int
+    after: int | None
+    """Key of the call that led to it; None for state 0."""
+    value: float
+    """In 0..1: the mean score of the answers, or what else judged the state."""
+    answers: tuple[tuple[int, float], ...] = ()
+    """Key of the call that drew each answer, and its score."""
+    truth: float | None = None
+    """In 0..1: what the world knows of the state, for reports; None where it knows nothing."""
+
+
 class VerdictStatus(StrEnum):
     """OK: rewards are present. ERROR: the evaluator failed. PENDING: due later. VOID: withdrawn."""
 
@@ -222,6 +248,8 @@ class Verdict:
     error: Failure | None = None
     due_at: float | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    states: tuple[StateScore, ...] = ()
+    """Of the session's states, in order; empty when they were not scored."""
 
     def __post_init__(self) -> None:
         if (self.status is VerdictStatus.OK) != bool(self.rewards):
@@ -232,6 +260,7 @@ class Verdict:
                 next_step="an evaluator that could not judge returns status=error and no reward; None is never 0",
             )
         numbers = [x for pair in self.rewards.values() for x in pair] + list(self.step_rewards or ())
+        numbers += [x for s in self.states for x in (s.value, *(score for _, score in s.answers))]
         bad = [x for x in numbers if isinstance(x, bool) or not isinstance(x, (int, float)) or not math.isfinite(x)]
         if bad:
             raise TraceError(

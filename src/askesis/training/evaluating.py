@@ -33,7 +33,7 @@ def summarise(
     members = [m for group in groups for m in group.members]
     judged = [m for m in members if m.verdict.completed is not None]
     successes = sum(bool(m.verdict.completed) for m in judged)
-    replies = ["".join(c.reply.content for c in m.trace.calls if c.reply) for m in judged]
+    replies = ["".join(c.reply.content for c in m.trace.acts if c.reply) for m in judged]
     answers = [str(g.task.payload["answer"]) for g in groups if g.task.payload.get("answer") is not None]
     counts = [
         (len(done), sum(bool(m.verdict.completed) for m in done))

@@ -41,9 +41,9 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float | None]:
     return {
         "reward_mean": _mean(judged, lambda m: m.verdict.reward),
         "accuracy": _mean([m for m in judged if m.verdict.completed is not None], lambda m: float(m.verdict.completed)),
-        "response_tokens": _mean(finished, lambda m: m.trace.num_sampled),
+        "response_tokens": _mean(finished, lambda m: sum(len(c.sampled) for c in m.trace.acts)),
         "truncated_share": _mean(
-            finished, lambda m: float(m.trace.stop.is_truncated or any(c.finish == "length" for c in m.trace.calls))
+            finished, lambda m: float(m.trace.stop.is_truncated or any(c.finish == "length" for c in m.trace.acts))
         ),
         "failures": float(len(members) - len(judged)),
     }

@@ -25,7 +25,6 @@ from askesis.learners import GradientLearner, Sample
 from askesis.learners.evolution import EvolutionLearner
 from askesis.policy.loading import Policy, save_policy, weights_hash
 from askesis.recipe import Recipe, Resolved
-from askesis.rollout import usable_members
 from askesis.store import Group, RunRecord, Store
 from askesis.trace import Task
 from askesis.training import checkpoint, selfcheck
@@ -40,11 +39,14 @@ from askesis.training.pieces import (
     make_runner,
     open_policy,
     set_threads,
+    state_evaluator,
 )
 from askesis.training.progress import Phase, Progress, StepEvent
 from askesis.training.report.data import Evaluation
 from askesis.training.rundir import RunDir
 from askesis.training.sampler import Sampler, load_weights
+from askesis.training.samples import samples_of
+from askesis.training.state_metrics import state_metrics
 from askesis.training.tensorboard import open_writer
 
 __all__ = ["TrainingResult", "train"]
@@ -144,6 +146,7 @@ class _Parts:
             staleness=recipe.training.staleness,
             admission=recipe.engine.admission,
             kv_tokens=recipe.engine.kv_tokens,
+            keeps_first=recipe.states.evaluator == "frozen",
         )
         evolves = recipe.learner.kind == "evolution"
         learner = make_evolution(recipe, policy, folder) if evolves else make_learner(recipe, policy)
@@ -167,6 +170,7 @@ class _Trainer:
         self._run_id: str = identity["run_id"]
         self._policy, self._learner, self._sampler = parts.policy, parts.learner, parts.sampler
         self.step = 0
+        self._num_sampled = 0
         state = run.state()
         self.evaluations = {label: evaluation_of(record) for label, record in state.get("evaluations", {}).items()}
         self._checked = False
@@ -193,22 +197,29 @@ class _Trainer:
         try:
             self._resume()
             await self._evaluate("before", 0)
-            while self.step < settings.steps:
+            while not self._is_done:
                 await self._train_step()
                 done, every = self.step, self._recipe.evaluation.every
-                if every and done % every == 0 and done < settings.steps:
+                if every and done % every == 0 and not self._is_done:
                     await self._evaluate(f"step {done}", done)
-                if done == settings.steps or (settings.checkpoint_every and done % settings.checkpoint_every == 0):
+                if self._is_done or (settings.checkpoint_every and done % settings.checkpoint_every == 0):
                     self._checkpoint()
-            await self._evaluate("after", settings.steps)
+            await self._evaluate("after", self.step)
             self._progress.stage("saving the model")
             save_policy(self._policy, self._run.model)
+            if isinstance(self._learner, GradientLearner) and self._learner.critic is not None:
+                self._learner.critic.save(self._run.critic)
         finally:
             if self._evaluator is not None:
                 await self._evaluator.close()
             await self._sampler.close()
             if self._writer is not None:
                 self._writer.close()
+
+    @property
+    def _is_done(self) -> bool:
+        limit = self._recipe.training.max_sampled_tokens
+        return self.step >= self._recipe.training.steps or bool(limit and self._num_sampled >= limit)
 
     def _resume(self) -> None:
         checkpoint.clean(self._run.checkpoints)
@@ -230,6 +241,7 @@ class _Trainer:
         self._learner.load_state_dict(saved.optimizer, saved.values["learner"])
         self._sampler.load_state_dict(saved.sampler, saved.values["sampler"], self._learner.version)
         self.step = saved.step
+        self._num_sampled = int(saved.values.get("num_sampled", 0))
         self._progress.stage(f"resuming at step {saved.step}")
 
     def _checkpoint(self) -> None:
@@ -248,6 +260,7 @@ class _Trainer:
                     "learner": values,
                     "sampler": sampler,
                     "weights_hash": weights_hash(self._policy.model),
+                    "num_sampled": self._num_sampled,
                     "store_head": asdict(head),
                 },
                 sampler=stale,
@@ -263,7 +276,7 @@ class _Trainer:
             groups, learned, sampled_s = await self._evolve(learner)
         else:
             groups, learned, sampled_s = await self._descend(learner)
-        metrics = {**rollout_metrics(groups), **learned}
+        metrics = {**rollout_metrics(groups), **state_metrics(groups), **learned}
         self._store.consume(self._run_id, [g.group_id for g in groups], step=self.step)
         seconds = time.monotonic() - began
         sampled = sum(m.trace.num_sampled for g in groups for m in g.members)
@@ -272,8 +285,9 @@ class _Trainer:
             "sampling_seconds": sampled_s,
             "tokens_per_second": sampled / seconds,
         }
+        self._num_sampled += sampled
         self.step += 1
-        self._record(metrics)
+        self._record({**metrics, "sampled_tokens_total": float(self._num_sampled)})
 
     async def _descend(self, learner: GradientLearner) -> Stepped:
         """A step down the gradient."""
@@ -350,9 +364,16 @@ class _Trainer:
         seed = self._recipe.run.seed
         specs = group_specs(self._run_id, purpose, step, tasks, size, seed=seed, first_place=first_place)
         with self._ticking(f"{len(specs) * size} sessions of {purpose} step {step}"):
-            groups = await make_runner(self._recipe, self._policy, engine, self._world, sampling).run(
-                specs, policy_version=engine.version
+            runner = make_runner(
+                self._recipe,
+                self._policy,
+                engine,
+                self._world,
+                sampling,
+                states=state_evaluator(self._recipe) if purpose == "train" else None,
+                first=self._sampler.first if purpose == "train" else None,
             )
+            groups = await runner.run(specs, policy_version=engine.version)
         refuse_total_failure(groups, purpose, step)
         self._store.append_groups(groups)
         return groups
@@ -378,25 +399,7 @@ class _Trainer:
             self._progress.tick(awaited)
 
     def _samples(self, learner: GradientLearner, groups: Sequence[Group]) -> list[Sample]:
-        samples = []
-        drops_constant = learner.algorithm.resamples_constant_groups
-        for number, group in enumerate(groups):
-            rollout = self._recipe.rollout
-            if drops_constant and is_constant(group):
-                continue
-            for member in usable_members(group, rollout.missing_members, size=rollout.group_size):
-                reward = member.verdict.reward
-                if reward is not None:
-                    samples.append(
-                        Sample(
-                            trace_id=group.trace_id(member),
-                            trace=member.trace,
-                            reward=reward,
-                            group=number,
-                            step_rewards=member.verdict.step_rewards,
-                        )
-                    )
-        return samples
+        return samples_of(groups, self._recipe, drops_constant=learner.algorithm.resamples_constant_groups)
 
     def _is_check_due(self) -> bool:
         """At the first step that this process learns from, and then as often as the recipe says."""

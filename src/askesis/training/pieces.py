@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ from askesis.engines import Engine, Sampling
 from askesis.environments import World
 from askesis.errors import RecipeError
 from askesis.gateway import Gateway
-from askesis.learners import GradientLearner, LearnerSettings
+from askesis.learners import CriticSettings, GradientLearner, LearnerSettings
 from askesis.learners.evolution import EvolutionLearner, EvolutionSettings
 from askesis.policy.loading import Policy, load_policy
 from askesis.recipe import PolicySection, Recipe
 from askesis.recipe.schema import Option
-from askesis.rollout import RolloutRunner, RolloutSettings
+from askesis.rollout import RolloutRunner, RolloutSettings, StateEvaluator
 from askesis.streams import seed_of
 from askesis.trace import Budgets
 
 __all__ = [
     "check_learner",
+    "critic_settings",
     "describe",
     "evolution_settings",
     "make_algorithm",
@@ -32,6 +34,7 @@ __all__ = [
     "make_runner",
     "open_policy",
     "set_threads",
+    "state_evaluator",
     "training_sampling",
 ]
 
@@ -43,20 +46,32 @@ def set_threads(threads: int) -> None:
 
 
 def make_runner(
-    recipe: Recipe, policy: Policy, engine: Engine, world: World, sampling: Sampling | None = None
+    recipe: Recipe,
+    policy: Policy,
+    engine: Engine,
+    world: World,
+    sampling: Sampling | None = None,
+    *,
+    states: StateEvaluator | None = None,
+    first: Engine | None = None,
 ) -> RolloutRunner:
-    """A rollout runner under the recipe's limits; ``sampling`` is the recipe's own unless given."""
-    limit = recipe.sampling.max_context or policy.context_length
-    gateway = Gateway(
-        engine,
-        policy.template,
-        sampling=sampling or training_sampling(recipe),
-        context_length=min(limit, policy.context_length),
-    )
+    """A rollout runner under the recipe's limits; ``sampling`` is the recipe's own unless given.
+
+    ``states``: how states are scored, by answers of ``first`` where it is given, and else of ``engine``.
+    """
+
+    def gateway(engine: Engine) -> Gateway:
+        return Gateway(
+            engine,
+            policy.template,
+            sampling=sampling or training_sampling(recipe),
+            context_length=min(recipe.sampling.max_context or policy.context_length, policy.context_length),
+        )
+
     rollout = recipe.rollout
     return RolloutRunner(
         world,
-        gateway,
+        gateway(engine),
         RolloutSettings(
             max_concurrent=rollout.max_concurrent,
             call_timeout_s=rollout.call_timeout_s,
@@ -64,6 +79,21 @@ def make_runner(
             budgets=Budgets(turns=rollout.max_turns, tokens=rollout.max_session_tokens, seconds=rollout.max_session_s),
         ),
         harness=make_harness(recipe.agent, world.environment.tools()),
+        states=states,
+        states_gateway=None if first is None else gateway(first),
+    )
+
+
+def state_evaluator(recipe: Recipe) -> StateEvaluator | None:
+    """How the states of training sessions are scored; None where they are not."""
+    section = recipe.states
+    if section.evaluator == "none":
+        return None
+    return StateEvaluator(
+        judge=section.evaluator,
+        answers=section.answers,
+        sampling=replace(training_sampling(recipe), max_tokens=section.max_tokens),
+        request=section.request,
     )
 
 
@@ -158,8 +188,17 @@ def make_learner(recipe: Recipe, policy: Policy) -> GradientLearner:
         threads=torch.get_num_threads() if policy.device.type == "cpu" else 1,
         temperature=recipe.sampling.temperature,
         truncated=training_sampling(recipe).truncates,
+        critic=critic_settings(recipe),
     )
     return GradientLearner(policy, make_algorithm(recipe), settings)
+
+
+def critic_settings(recipe: Recipe) -> CriticSettings | None:
+    """The constants of the critic that a recipe describes; None where there is none."""
+    section = recipe.learner.critic
+    if section.kind == "none":
+        return None
+    return CriticSettings(lr=section.lr, loss_weight=section.loss_weight, clip=section.clip)
 
 
 def make_algorithm(recipe: Recipe) -> Algorithm:
@@ -179,6 +218,7 @@ def make_algorithm(recipe: Recipe) -> Algorithm:
             expected="at least 2, or an algorithm without groups",
             next_step="raise rollout.group_size, or set algorithm.name=reinforce",
         )
+    _require_parts(algorithm, recipe)
     training = recipe.training
     is_off_policy = training.updates_per_step * training.epochs * training.staleness > 1
     if is_off_policy and algorithm.params.get("importance_weighted") is False:
@@ -191,3 +231,36 @@ def make_algorithm(recipe: Recipe) -> Algorithm:
             next_step="add algorithm.options.importance_weighted=true",
         )
     return algorithm
+
+
+def _require_parts(algorithm: Algorithm, recipe: Recipe) -> None:
+    """An algorithm without what it reads, and parts that nothing reads, are refused."""
+    critic, judge = recipe.learner.critic.kind, recipe.states.evaluator
+    if algorithm.has_critic != (critic != "none"):
+        raise RecipeError(
+            f"{algorithm.name} compares rewards with what a critic expected, and there is none"
+            if algorithm.has_critic
+            else f"{algorithm.name} does not look at a critic",
+            where="learner.critic.kind",
+            got=critic,
+            expected="linear" if algorithm.has_critic else "none",
+            next_step="set learner.critic.kind=linear"
+            if algorithm.has_critic
+            else "leave the critic out, or take an algorithm with one, such as ppo or oases",
+        )
+    if algorithm.has_states and judge == "none":
+        raise RecipeError(
+            f"{algorithm.name} pays for what states are worth, and nobody says it",
+            where="states.evaluator",
+            got=judge,
+            expected="policy, frozen, oracle or random",
+            next_step="set states.evaluator=policy",
+        )
+    if not algorithm.has_states and judge != "none" and (judge != "policy" or recipe.states.answer_loss_weight == 0):
+        raise RecipeError(
+            f"{algorithm.name} does not look at states, and no answer from them is trained on",
+            where="states.evaluator",
+            got=judge,
+            expected="none, or policy with an answer_loss_weight above 0",
+            next_step="leave the states out, or set algorithm.name=oases",
+        )

@@ -45,6 +45,7 @@ def prepare(resolved: Resolved[Recipe], world: World | None = None) -> Prepared:
     found = versions() | {"threads": str(recipe.run.threads or os.cpu_count())}
     run.check(resolved, found)  # cheap refusals first: building the world may import its library
     world = open_world(recipe) if world is None else _named(recipe, world)
+    _require_answer_mode(recipe, world)
     run.claim(resolved, found)
     return Prepared(run, world)
 
@@ -71,6 +72,18 @@ def open_world(recipe: Recipe) -> World:
         seed=seed_of(recipe.run.seed, "tasks"),
         instruction=section.instruction,
     )
+
+
+def _require_answer_mode(recipe: Recipe, world: World) -> None:
+    if recipe.states.evaluator != "none" and (world.answer_mode is None or world.program is not None):
+        raise RecipeError(
+            f"the states of the world {world.name!r} cannot be scored",
+            where="states.evaluator",
+            got=recipe.states.evaluator,
+            expected="a world with an answer mode, played by a harness: search, with options.reward em or f1 and "
+            "options.answer tag",
+            next_step="set states.evaluator=none, or choose such a world",
+        )
 
 
 def versions() -> dict[str, str]:

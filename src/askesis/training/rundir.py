@@ -7,6 +7,7 @@ RUN/
   heads.jsonl         heads of the store's log, kept outside the database
   checkpoints/        step-000020/ ...
   model/              final weights in the Hugging Face layout
+  critic.safetensors  the critic beside them, where the algorithm has one
   report.html
 """
 
@@ -98,6 +99,11 @@ class RunDir:
     def model(self) -> Path:
         """model/"""
         return self.path / "model"
+
+    @property
+    def critic(self) -> Path:
+        """critic.safetensors"""
+        return self.path / "critic.safetensors"
 
     @property
     def report(self) -> Path:

@@ -30,10 +30,18 @@ class Sampler:
 
     With ``staleness`` 1 both are one engine on the learner's tensors. With N > 1 training samples from a copy that gets
     the learner's weights after every N updates: a batch is then up to N - 1 updates old when it is learned from.
+    ``keeps_first`` keeps a second copy that is never renewed: the policy as it was given, before any checkpoint.
     """
 
     def __init__(
-        self, policy: Policy, *, max_batch: int, staleness: int, admission: Admission = "lockstep", kv_tokens: int = 0
+        self,
+        policy: Policy,
+        *,
+        max_batch: int,
+        staleness: int,
+        admission: Admission = "lockstep",
+        kv_tokens: int = 0,
+        keeps_first: bool = False,
     ) -> None:
         self._policy = policy
         self._staleness = staleness
@@ -63,6 +71,8 @@ class Sampler:
         """Samples from the present weights."""
         self.engine = self.current if self._copy is None else engine(self._copy)
         """Samples the training batches."""
+        self.first = engine(replace(policy, model=copy.deepcopy(policy.model))) if keeps_first else None
+        """Samples from the weights of the start."""
 
     async def variants(self, count: int) -> tuple[EmbeddedEngine, VariantDecoder]:
         """An engine that samples from ``count`` sets of weights, and where these are put. Made once.
@@ -93,6 +103,8 @@ class Sampler:
             await self.engine.close()
         if self._variants is not None:
             await self._variants[0].close()
+        if self.first is not None:
+            await self.first.close()
         await asyncio.to_thread(self._thread.shutdown)
 
     def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

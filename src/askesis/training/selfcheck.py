@@ -97,7 +97,7 @@ def _weights(engine: Engine, learner: GradientLearner | EvolutionLearner) -> Che
 def _masks(samples: Sequence[Sample]) -> CheckResult:
     """Every token that was sampled is trained on once, and no other."""
     trained = sum(len(row.at) for row in rows_of(samples))
-    sampled = sum(s.trace.num_sampled for s in samples)
+    sampled = sum(s.num_sampled for s in samples)
     return CheckResult(
         name="masks cover exactly the sampled tokens",
         passed=trained == sampled,

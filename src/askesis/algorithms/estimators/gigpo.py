@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from askesis.algorithms.checks import required
-from askesis.algorithms.estimators.groups import group_statistics, sum_by
+from askesis.algorithms.estimators.groups import group_statistics, standardise
 from askesis.algorithms.stages import EstimatorStage, Param
 from askesis.algorithms.turns import Responses, responses, spread_evenly
 from askesis.algorithms.types import RewardBatch, TokenBatch
@@ -55,7 +55,7 @@ def gigpo(
     count_B = torch.ones_like(batch.group_B)
     if statistics is Statistics.TURN:
         count_B = required(batch.num_turns_B, "num_turns_B", "estimator 'gigpo'")
-    advantage_B = _standardised(batch.reward_B, batch.group_B, count_B, normaliser, advantage_eps)
+    advantage_B = standardise(batch.reward_B, batch.group_B, count_B, eps=_eps(normaliser, advantage_eps))
     groups = group_statistics(batch.reward_B, batch.group_B)
     is_single_B = groups.size_G[groups.row_to_group_B] == 1
     return torch.where(is_single_B, batch.reward_B, advantage_B.to(batch.reward_B.dtype)).detach()
@@ -93,7 +93,7 @@ def gigpo_spread(
     group_R = batch.group_B.to(anchor_R.device)[table.sequence_R]
     pairs_R2 = torch.stack([group_R, anchor_R], dim=1)
     _, place_R = torch.unique(pairs_R2, dim=0, return_inverse=True)
-    step_R = _standardised(return_R, place_R, torch.ones_like(place_R), normaliser, advantage_eps)
+    step_R = standardise(return_R, place_R, torch.ones_like(place_R), eps=_eps(normaliser, advantage_eps))
     step_N = step_R[table.token_to_response_N].to(advantage_B.dtype)
     advantage_BT = spread_evenly(advantage_B, tokens)
     return advantage_BT.masked_scatter(tokens.mask_BT, advantage_BT[tokens.mask_BT] + step_weight * step_N)
@@ -111,19 +111,8 @@ def step_returns(table: Responses, reward_R: Tensor, discount: float) -> Tensor:
     return torch.tensor(returns[::-1], dtype=torch.float64, device=reward_R.device)
 
 
-def _standardised(value_R: Tensor, group_R: Tensor, count_R: Tensor, normaliser: Normaliser, eps: float) -> Tensor:
-    """[R] float64: deviation from the group's mean over F, each value counted ``count_R`` times; 0 if constant."""
-    groups = group_statistics(value_R, group_R)
-    index_R, size = groups.row_to_group_B, len(groups.size_G)
-    value_R, count_R = value_R.to(torch.float64), count_R.to(torch.float64)
-    total_G = sum_by(count_R, index_R, size)
-    mean_G = sum_by(value_R * count_R, index_R, size) / total_G
-    deviation_R = value_R - mean_G[index_R]
-    variance_G = sum_by(deviation_R.square() * count_R, index_R, size) / (total_G - 1).clamp(min=1)
-    divisor_G = variance_G.sqrt() + eps if normaliser is Normaliser.STD else torch.ones_like(variance_G)
-    # A constant group has no deviation to speak of, only rounding; dividing that by a tiny number would make noise.
-    is_constant_R = groups.is_constant_G[index_R]
-    return torch.where(is_constant_R, 0.0, deviation_R / torch.where(groups.is_constant_G, 1.0, divisor_G)[index_R])
+def _eps(normaliser: Normaliser, advantage_eps: float) -> float | None:
+    return advantage_eps if normaliser is Normaliser.STD else None
 
 
 GIGPO = EstimatorStage(

@@ -13,12 +13,12 @@ __all__ = ["conversations", "replies_of", "segments_of"]
 
 
 def conversations(trace: Trace) -> list[list[Call]]:
-    """The calls in their order, cut where a call does not continue the one before it.
+    """The acts in their order, cut where a call does not continue the one before it.
 
     With all of the history in the context there is one conversation; with a compact memory, one for each turn.
     """
     found: list[list[Call]] = []
-    for call in trace.calls:
+    for call in trace.acts:
         if found and _continues(call, found[-1][-1]):
             found[-1].append(call)
         else:

@@ -76,7 +76,7 @@ class SearchEvaluator:
             ended = trace.stop is StopReason.TERMINATED and last[-1].finish == "stop"
             return memory_reward(replies_of(last), golds, ended=ended, thinks=self.thinks, boxed=self.boxed)
         if self.reward == "structured":
-            return structured_reward(segments_of(trace.calls), golds, answer=answer)
+            return structured_reward(segments_of(trace.acts), golds, answer=answer)
         if answer is None:
             return 0.0
         return exact_match(answer, golds) if self.reward == "em" else f1(answer, golds)
@@ -85,7 +85,7 @@ class SearchEvaluator:
 def _behaviour(trace: Trace, golds: Sequence[str]) -> dict[str, Any]:
     """How the policy went about it: numbers for reports and claims, of which no reward is made."""
     events = [str(event.get("event")) for event in trace.events]
-    lengths = [len(call.context) for call in trace.calls]
+    lengths = [len(call.context) for call in trace.acts]
     talks = conversations(trace)
     told = [
         normalise(m.content)

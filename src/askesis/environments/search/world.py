@@ -15,6 +15,7 @@ from askesis.environments.search.environment import SearchEnvironment
 from askesis.environments.search.evaluator import Reward, SearchEvaluator
 from askesis.environments.search.question_sets import QUESTION_SETS, load_questions
 from askesis.environments.search.retrievers import make_retriever
+from askesis.environments.search.states import SearchAnswers
 from askesis.environments.search.tasks import ENVIRONMENT, ChainTasks, QuestionTasks
 from askesis.errors import RecipeError, did_you_mean
 
@@ -136,7 +137,15 @@ def make(*, family: str, level: str, options: Mapping[str, Any], seed: int, inst
         environment=SearchEnvironment(retriever, top_k=chosen.top_k, instruction=instruction or ""),
         evaluator=SearchEvaluator(reward=chosen.reward, boxed=chosen.answer == "boxed", thinks=chosen.thinks),
         tasks=tasks,
+        answer_mode=_answer_mode(chosen),
     )
+
+
+def _answer_mode(options: SearchOptions) -> SearchAnswers | None:
+    """Only where an answer by itself has a reward: the other rewards look at the whole episode."""
+    if options.answer != "tag" or (options.reward != "em" and options.reward != "f1"):
+        return None
+    return SearchAnswers(reward=options.reward)
 
 
 def _questions(family: str, files: QuestionSetOptions, seed: int) -> QuestionTasks:

@@ -69,6 +69,27 @@ METRICS: tuple[Metric, ...] = (
         live=False,
     ),
     Metric(
+        name="explained_variance",
+        title="Explained variance",
+        short="explained",
+        note="of the returns by the critic: 1 is perfect, 0 a constant",
+        live=False,
+    ),
+    Metric(
+        name="state_gain",
+        title="Gain of a turn",
+        short="gain",
+        note="how much better the task can be answered after it",
+        live=False,
+    ),
+    Metric(
+        name="gain_auc",
+        title="Gains find the right turns",
+        short="gain AUC",
+        note="chance that a turn that found a needed fact has the higher gain; 0.5 is blind",
+        live=False,
+    ),
+    Metric(
         name="population_spread",
         title="Spread of the population",
         short="spread",
