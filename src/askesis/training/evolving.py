@@ -48,11 +48,13 @@ class LocalEvaluator:
         for number, member in enumerate(population.members):
             await sampler.compute(partial(learner.put_on, member))
             sampler.publish(learner.version)  # of the centre; the member's place in its group says the rest
+            await sampler.deliver()
             runner = make_runner(self._recipe, learner.policy, sampler.engine, self._world)
             mine = [replace(spec, group_id=f"{spec.group_id}.{number:03d}") for spec in specs]  # sessions' ids differ
             played.append(await runner.run(mine, policy_version=learner.version))
         await sampler.compute(learner.restore)
         sampler.publish(learner.version)
+        await sampler.deliver()
         return played
 
 
@@ -91,6 +93,7 @@ class Evolver:
             scores = scores_of(found, self._recipe, size=len(self._learner.ask().members))
             told = await sampler.compute(partial(self._learner.tell, scores))
         sampler.publish(self._learner.version)
+        await sampler.deliver()
         return Stepped(groups, told, sampling_s)
 
     async def _population(self, step: int, population: Population) -> list[Group]:

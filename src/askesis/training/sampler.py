@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from askesis.engines import Engine, Remote
 from askesis.engines.embedded import Admission, EmbeddedEngine
 from askesis.errors import CheckpointError
 from askesis.policy.loading import Policy
@@ -26,12 +27,20 @@ _SMALL = 4_000_000
 class Sampler:
     """The engine that training samples from, and the one that evaluation does.
 
-    With ``staleness`` 1 both are one engine on the learner's tensors. With N > 1 training samples from a copy that gets
-    the learner's weights after every N updates: a batch is then up to N - 1 updates old when it is learned from.
+    With ``staleness`` 1 both are one engine on the learner's tensors, or the ``remote`` one. With N > 1 training samples
+    from a copy that gets the learner's weights after every N updates: a batch is then up to N - 1 updates old when it
+    is learned from.
     """
 
     def __init__(
-        self, policy: Policy, *, max_batch: int, staleness: int, admission: Admission = "lockstep", kv_tokens: int = 0
+        self,
+        policy: Policy,
+        *,
+        max_batch: int,
+        staleness: int,
+        admission: Admission = "lockstep",
+        kv_tokens: int = 0,
+        remote: Engine | None = None,
     ) -> None:
         self._policy = policy
         self._staleness = staleness
@@ -50,14 +59,29 @@ class Sampler:
                 policy, max_batch=max_batch, admission=admission, kv_tokens=kv_tokens or None, thread=self._thread
             )
 
-        self.current = engine(policy)
+        self.current: Engine = remote or engine(policy)
         """Samples from the present weights."""
-        self.engine = self.current if self._copy is None else engine(self._copy)
+        self.engine: Engine = self.current if self._copy is None else engine(self._copy)
         """Samples the training batches."""
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Run ``work`` in the thread of the engines, while they sample nothing."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def start(self) -> None:
+        """Start what samples in other processes."""
+        if isinstance(self.current, Remote):
+            await self.current.start()
+
+    async def deliver(self) -> None:
+        """Bring what was published to what samples in other processes. Raises EngineError when that fails."""
+        if isinstance(self.current, Remote):
+            await self.current.deliver()
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Of what samples in other processes."""
+        return self.current.metrics if isinstance(self.current, Remote) else {}
 
     def publish(self, version: int) -> None:
         """The learner's weights have become ``version``."""
