@@ -128,7 +128,7 @@ class VllmSection(Section):
     def _devices_fit(self) -> VllmSection:
         if self.devices and len(self.devices) != self.replicas:
             raise ValueError(
-                f"devices={self.devices} names {len(self.devices)} servers, but engine.vllm.replicas={self.replicas}"
+                f"devices={self.devices} has {len(self.devices)} entries, but engine.vllm.replicas={self.replicas}"
             )
         return self
 

@@ -27,9 +27,9 @@ _SMALL = 4_000_000
 class Sampler:
     """The engine that training samples from, and the one that evaluation does.
 
-    With ``staleness`` 1 both are one engine on the learner's tensors, or the ``remote`` one. With N > 1 training samples
-    from a copy that gets the learner's weights after every N updates: a batch is then up to N - 1 updates old when it
-    is learned from.
+    With ``staleness`` 1 both are one engine on the learner's tensors, or the ``remote`` one. With N > 1 training
+    samples from a copy that gets the learner's weights after every N updates: a batch is then up to N - 1 updates old
+    when it is learned from.
     """
 
     def __init__(
