@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint claims bench docs clean
+.PHONY: setup demo test test-vllm lint claims bench docs clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,11 @@ lint: setup
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The real vLLM on this machine's CPU, in an environment of its own: about ten minutes.
+test-vllm: setup
+	$(BIN)/python -m benchmarks.peers vllm
+	ASKESIS_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -s tests/cluster/test_vllm_real.py
 
 claims: setup
 	$(BIN)/python -m benchmarks.quickstart --json

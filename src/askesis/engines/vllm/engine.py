@@ -162,8 +162,8 @@ class VllmEngine:
     async def close(self) -> None:
         """End the servers that were started, and remove the weights that were written for them."""
         self._closed = True
-        for replica in self._fleet.replicas:
-            await replica.server.close()
+        for server in (*self._fleet.retired, *(replica.server for replica in self._fleet.replicas)):
+            await server.close()
         await asyncio.to_thread(self._fleet.close)
         if self._weights_dir is not None:
             shutil.rmtree(self._weights_dir, ignore_errors=True)

@@ -96,6 +96,8 @@ class Fleet:
         self._turn = threading.Lock()
         self._closed = False
         self.replicas: list[Replica] = []
+        self.retired: list[Server] = []
+        """Those of processes that were replaced; they may still hold connections."""
         self.restarts = 0
         self.gap = 0.0
         """Largest mean gap that the last probe found, nats."""
@@ -293,6 +295,7 @@ class Fleet:
                 self.restarts += 1
                 replica.process.close()
                 fresh = self._started(replica.index)
+                self.retired.append(replica.server)
                 replica.server, replica.process = fresh.server, fresh.process
         ready = [replica for replica in gone if replica.process is None or replica.process.is_alive]
 
