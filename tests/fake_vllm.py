@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,7 +47,8 @@ class FakeWorker(Worker):
         if not self._fake.keeps_old_weights:
             missing = self._fake.policy.model.load_state_dict(fresh, strict=False)
             assert set(missing.missing_keys) <= {"lm_head.weight"} and not missing.unexpected_keys
-            self._fake.engine.publish(0)
+            if "engine" in vars(self._fake):
+                self._fake.engine.publish(0)
 
 
 class FakeVllm:
@@ -59,7 +61,6 @@ class FakeVllm:
 
     def __init__(self, policy: Policy, *, has_door: bool = True) -> None:
         self.policy = replace(policy, model=copy.deepcopy(policy.model))
-        self.engine = EmbeddedEngine(self.policy, admission="continuous")
         self.version, self.model_name, self.max_model_len = "0.32.0", policy.name, policy.context_length
         self.logprobs_mode = "processed_logprobs"
         self.architectures = [type(policy.model).__name__]
@@ -76,6 +77,11 @@ class FakeVllm:
         self._socket: socket.socket | None = None
         self.port = 0
         self.start()
+
+    @cached_property
+    def engine(self) -> EmbeddedEngine:
+        """Made when the first answer is sampled."""
+        return EmbeddedEngine(self.policy, admission="continuous")
 
     # What the door asks of vLLM.
 

@@ -109,6 +109,30 @@ def test_a_run_goes_on_where_it_stopped(tiny: Policy, tiny_folder: Path, tmp_pat
             assert store.verify(heads=tmp_path / "run" / "heads.jsonl").ok
 
 
+def test_evolution_gives_each_member_to_the_servers(tiny: Policy, tiny_folder: Path, tmp_path: Path) -> None:
+    with fakes(tiny) as [server]:
+        loads = 0
+        original = server.worker.reload_weights
+
+        def counted(**weights: Any) -> None:
+            nonlocal loads
+            loads += 1
+            original(**weights)
+
+        server.worker.reload_weights = counted  # type: ignore[method-assign]
+        options = [
+            "training.steps=1",
+            "evaluation.num_tasks=0",
+            "learner.kind=evolution",
+            "learner.evolution.method=es",
+        ]
+        plain = [option for option in SMALL if not option.startswith(("training.lr", "training.max_drift"))]
+        urls = [f'engine.vllm.urls=["{server.url}"]', "engine.kind=vllm", f'policy.name="{tiny_folder}"']
+        result = start(load_recipe(None, [*plain, *options, *urls, f'run.dir="{tmp_path / "run"}"']))
+        assert loads == 6  # the start, three members, the centre again, and what was learned
+        assert RunDir(Path(result.path)).state()["status"] == "finished"
+
+
 def test_two_sets_of_weights_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"training\.staleness=2") as caught:
         recipe(tiny_folder, tmp_path, [], "training.staleness=2")

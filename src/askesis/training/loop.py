@@ -194,7 +194,8 @@ class _Trainer:
         try:
             if self._recipe.engine.kind != "embedded":
                 self._progress.stage("starting the engine")
-                await self._sampler.start()
+                with self._ticking("the servers that sample"):
+                    await self._sampler.start()
                 self._run.update_state(kernel=self._sampler.current.capabilities.kernel)
             self._resume()
             await self._sampler.deliver()

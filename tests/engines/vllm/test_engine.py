@@ -57,13 +57,17 @@ def change(policy: Policy) -> None:
         policy.model.model.norm.weight += 0.01
 
 
-@pytest.mark.parametrize(
-    "sampling", [{}, {"temperature": 0.5}, {"top_p": 0.6}, {"top_k": 3, "temperature": 2.0}, {"temperature": 0.0}]
-)
-def test_answers_are_those_of_the_distribution_asked_for(
-    tiny: Policy, pair: list[FakeVllm], tmp_path: Path, sampling: dict[str, float]
-) -> None:
-    requests = [request(i, **sampling) for i in range(6)]
+SAMPLING: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.5},
+    {"top_p": 0.6},
+    {"top_k": 3, "temperature": 2.0},
+    {"temperature": 0.0},
+]
+
+
+def test_answers_are_those_of_the_distribution_asked_for(tiny: Policy, pair: list[FakeVllm], tmp_path: Path) -> None:
+    requests = [request(3 * i + j, **sampling) for i, sampling in enumerate(SAMPLING) for j in range(3)]
 
     async def main(engine: VllmEngine) -> list[Completion]:
         assert isinstance(engine, Remote) and isinstance(engine, TracksSessions)

@@ -13,7 +13,7 @@ import pytest
 
 from askesis.engines.vllm import keeper
 
-SLEEPER = "import os, sys, time; os.fork(); print(os.getpid(), flush=True); time.sleep(60)"
+SLEEPER = "import os, time; os.fork(); os.write(1, b'%d\\n' % os.getpid()); time.sleep(60)"
 
 
 def start(code: str) -> subprocess.Popen[bytes]:

@@ -58,8 +58,13 @@ def test_the_command_asks_for_the_logprobs_of_what_is_sampled(tmp_path: Path) ->
     settings = VllmSection(python="/v/bin/python", arguments=["--enforce-eager"])
     command = command_of(settings, model="nano", dtype="float32", max_model_len=512, max_batch=64)
     text = " ".join(command)
-    assert command[:4] == ["/v/bin/python", "-m", "vllm.entrypoints.cli.main", "serve"]
-    for part in ("--logprobs-mode processed_logprobs", "--generation-config vllm", "--max-model-len 512"):
+    assert command[:3] == ["/v/bin/python", "-m", "vllm.entrypoints.launchers.api_server.entry"]
+    for part in (
+        "--served-model-name nano",
+        "--logprobs-mode processed_logprobs",
+        "--generation-config vllm",
+        "--max-model-len 512",
+    ):
         assert part in text
     assert "--middleware askesis_vllm.Door" in text and "--worker-extension-cls askesis_vllm.Worker" in text
     assert command[-1] == "--enforce-eager" and "key" not in text

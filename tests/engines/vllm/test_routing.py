@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askesis.engines.vllm.routing import choose
 
 
-@given(st.text(), st.sets(st.integers(0, 63), min_size=2), st.data())
+@settings(max_examples=40)
+@given(st.text(max_size=20), st.sets(st.integers(0, 7), min_size=2), st.data())
 def test_only_sessions_of_a_replica_that_is_gone_move(session: str, replicas: set[int], data: st.DataObject) -> None:
     before = choose(session, sorted(replicas))
     gone = data.draw(st.sampled_from(sorted(replicas)))

@@ -106,7 +106,7 @@ def check_sampling(policy: Policy, request: Request, done: Completion, *, limit:
         _mean_gap(_logprobs_of(logits_NV, tokens_N, sampling), done.logprobs)
         for sampling in (request.sampling, Sampling())
     )
-    if gap > limit and raw_gap < gap:
+    if raw_gap <= limit < gap:
         raise EngineError(
             "the server gives the model's own log-probabilities, not those of the distribution that it draws from",
             where=where,

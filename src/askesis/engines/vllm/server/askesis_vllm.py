@@ -63,6 +63,11 @@ class Worker:
             names = sorted(source.keys())
             content = digest((name, source.get_tensor(name)) for name in names)
             worker.reload_weights(weights_iterator=((name, source.get_tensor(name)) for name in names))
+        for layer in worker.model_runner.get_model().modules():
+            # On a CPU, an output layer that is tied to the embedding computes with a packed copy of it, which vLLM
+            # makes when it starts and leaves as it was when it reloads.
+            if hasattr(layer, "cpu_linear") and hasattr(layer, "tie_weights"):
+                layer.quant_method.process_weights_after_loading(layer)
         worker.askesis_held = {"version": version, "content": content, "resident": self.askesis_resident()}
         return {"version": version, "content": content}
 
