@@ -192,7 +192,7 @@ def test_answers_have_the_recorded_shape(site: Site) -> None:
     }
     for name, answer in answers.items():
         if os.environ.get("ASKESIS_RECORD"):
-            (folder / f"{name}.json").write_text(json.dumps(answer) + "\n")
+            (folder / f"{name}.json").write_text(json.dumps(answer, indent=1) + "\n")
         assert _shape(json.loads((folder / f"{name}.json").read_text())) == _shape(answer)
 
 
@@ -346,7 +346,8 @@ def test_training_improves_the_reward(tmp_path: Path) -> None:
     """The quickstart, shortened, with nothing changed but who samples; killed half-way, and resumed."""
     command = [
         *(sys.executable, "-m", "askesis", "train", "recipes/quickstart.toml", "--json"),
-        *("engine.kind=vllm", f"engine.vllm.python={PYTHON}", f'run.dir="{tmp_path / "run"}"'),
+        *("engine.kind=vllm", f"engine.vllm.python={PYTHON}", 'engine.vllm.arguments=["--enforce-eager"]'),
+        f'run.dir="{tmp_path / "run"}"',
         *("training.steps=16", "rollout.groups_per_step=8", "rollout.group_size=16", "training.warmup_steps=1"),
         *("evaluation.num_tasks=200", "run.seed=901", "run.threads=1", "training.checkpoint_every=4"),
     ]

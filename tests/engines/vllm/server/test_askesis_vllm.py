@@ -175,6 +175,30 @@ def test_the_extension_loads_and_hashes(tmp_path: Path) -> None:
     assert host.askesis_state()["intact"] is False
 
 
+def test_an_output_layer_with_a_packed_copy_is_packed_anew(tmp_path: Path) -> None:
+    packed: list[Any] = []
+
+    class Tied(torch.nn.Linear):
+        """As vLLM's on a CPU."""
+
+        cpu_linear = None
+        quant_method = SimpleNamespace(process_weights_after_loading=packed.append)
+
+        def tie_weights(self) -> None: ...
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), Tied(2, 2))
+
+    class Host(Worker):
+        model_runner = SimpleNamespace(get_model=lambda: model)
+
+        def reload_weights(self, *, weights_iterator: Any) -> None:
+            assert packed == [] and len(list(weights_iterator)) == 1
+
+    save_file({"0.weight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
+    Host().askesis_load(str(tmp_path / "model.safetensors"), 1)
+    assert packed == [model[1]]
+
+
 def test_hashes_tell_names_types_shapes_and_values_apart() -> None:
     a = torch.zeros(2, 3)
     others = [("b", a), ("a", a.half()), ("a", a.view(3, 2)), ("a", a + 1e-9), ("a", torch.zeros(0))]
