@@ -161,14 +161,14 @@ def test_sessions_of_a_dead_server_move_and_lose_nothing(tiny: Policy, pair: lis
 def test_a_server_that_hangs_is_found_although_it_is_alive(
     tiny: Policy, pair: list[FakeVllm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("askesis.engines.vllm.engine._WORK_S", 0.2)
+    monkeypatch.setattr("askesis.engines.vllm.engine._WORK_S", 0.5)
 
     async def main(engine: VllmEngine) -> None:
         pair[0].hangs = True
         found = await asyncio.gather(*(engine.generate(request(i)) for i in range(8)))
         assert len(found) == 8 and engine.metrics["engine_sessions_moved"] > 0
 
-    run(tiny, tmp_path, main, urls=urls(pair), request_timeout_s=1.0)
+    run(tiny, tmp_path, main, urls=urls(pair), request_timeout_s=2.0)
 
 
 def test_one_answer_that_takes_too_long_costs_no_server(
@@ -238,15 +238,18 @@ def test_weights_wait_for_answers_that_are_under_way(tiny: Policy, pair: list[Fa
         await asyncio.sleep(0.05)
         change(tiny)
         engine.publish(1)
+        patient = engine._settings
+        engine._settings = patient.model_copy(update={"request_timeout_s": 0.2})
         with pytest.raises(EngineError, match="answers are still being sampled"):
             await engine.deliver()
+        engine._settings = patient
         answer.cancel()
         with pytest.raises(asyncio.CancelledError):
             await answer
         pair[0].hangs = pair[1].hangs = False
         assert (await engine.generate(request(0))).version == 1
 
-    run(tiny, tmp_path, main, urls=urls(pair), request_timeout_s=0.3)
+    run(tiny, tmp_path, main, urls=urls(pair))
 
 
 def test_what_does_not_fit_is_refused_before_it_is_sent(tiny: Policy, pair: list[FakeVllm], tmp_path: Path) -> None:
