@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-cluster lint claims bench docs clean
+.PHONY: setup demo test test-cluster test-vllm lint claims bench docs clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,10 @@ test-cluster: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest \
 		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_ray_pool.py
+# The real vLLM on this machine's CPU, in an environment of its own: about ten minutes.
+test-vllm: setup
+	$(BIN)/python -m benchmarks.peers vllm
+	ASKESIS_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -s tests/cluster/test_vllm_real.py
 
 claims: setup
 	$(BIN)/python -m benchmarks.quickstart --json

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from askesis.errors import EngineError
 
-__all__ = ["Capabilities", "Completion", "Engine", "Request", "Sampling", "TracksSessions"]
+__all__ = ["Capabilities", "Completion", "Engine", "Remote", "Request", "Sampling", "TracksSessions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +124,24 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Release what the engine holds."""
+        ...
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """What an engine offers besides when other processes sample, from a copy of the weights."""
+
+    async def start(self) -> None:
+        """Start or reach what samples, and give it the present weights. Before anything else."""
+        ...
+
+    async def deliver(self) -> None:
+        """Bring what was published to everything that samples, and verify it. Raises EngineError when that fails."""
+        ...
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What happened so far, by name."""
         ...
 
 

@@ -18,7 +18,7 @@ from askesis.errors import MissingExtra, PolicyError
 from askesis.policy.folder import resolve_name
 from askesis.policy.template import ChatTemplate
 
-__all__ = ["Policy", "load_policy", "save_policy", "weights_hash"]
+__all__ = ["Policy", "load_policy", "plain_state", "save_policy", "weights_hash"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _UNBOUNDED_CONTEXT = 1 << 20
@@ -162,6 +162,14 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if enabled:
             enable_progress_bar()
+
+
+def plain_state(policy: Policy) -> dict[str, torch.Tensor]:
+    """The tensors of the policy's model by the names of its architecture; adapters are merged into copies."""
+    model: Any = policy.model
+    if hasattr(model, "peft_config"):
+        return _merged_state(model)
+    return {name: tensor.detach() for name, tensor in model.state_dict().items()}
 
 
 def _merged_state(model: Any) -> dict[str, torch.Tensor]:

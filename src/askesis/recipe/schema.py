@@ -29,10 +29,21 @@ __all__ = [
     "Section",
     "StatesSection",
     "TrainingSection",
+    "VllmSection",
 ]
 
 NOT_HASHED = frozenset(
     {
+        "engine.vllm.devices",
+        "engine.vllm.max_gap",
+        "engine.vllm.python",
+        "engine.vllm.replicas",
+        "engine.vllm.request_timeout_s",
+        "engine.vllm.restarts",
+        "engine.vllm.start_timeout_s",
+        "engine.vllm.update_timeout_s",
+        "engine.vllm.urls",
+        "engine.vllm.weights_dir",
         "run.dir",
         *(f"cluster.{name}" for name in ("address", "cpus_per_worker", "gpus_per_worker", "keep_sessions", "kind")),
         *(f"cluster.{name}" for name in ("timeout_s", "workers")),
@@ -81,18 +92,68 @@ class PolicySection(Section):
     """Scale of the adapters: updates are multiplied by alpha / rank."""
 
 
+class VllmSection(Section):
+    """Where vLLM is and how it is run; for ``engine.kind = "vllm"``."""
+
+    urls: list[str] = Field(default_factory=list)
+    """Servers that run already, as ``http://HOST:PORT``; their key is in the environment variable ASKESIS_VLLM_KEY.
+    Empty: servers are started here, and end with the run.
+    """
+    python: str = ""
+    """Interpreter of the virtual environment that has vLLM. Empty: the one that runs Askesis."""
+    replicas: int = Field(default=1, ge=1, le=1024)
+    """Servers to start."""
+    devices: list[str] = Field(default_factory=list)
+    """CUDA_VISIBLE_DEVICES of each server that is started, such as ``["0", "1"]``. Empty: all see what we see."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """In which it computes. ``auto``: policy.dtype."""
+    max_model_len: int = Field(default=0, ge=0)
+    """Longest prompt and answer that the server makes room for. 0: sampling.max_context, or what the model was built
+    for.
+    """
+    arguments: list[str] = Field(default_factory=list)
+    """More arguments of ``vllm serve``, such as ``["--tensor-parallel-size", "2"]``."""
+    weights_dir: str = ""
+    """Folder through which new weights travel; every server must see it by this name. Empty: the run's own."""
+    max_gap: float = Field(default=0.0, ge=0)
+    """Largest mean difference between a server's and the learner's log-probabilities of the same weights, nats. 0: 1e-3
+    in float32, 0.1 in half precision.
+    """
+    start_timeout_s: float = Field(default=900.0, gt=0)
+    """For a server to come up, seconds."""
+    request_timeout_s: float = Field(default=600.0, gt=0)
+    """For one answer, seconds."""
+    update_timeout_s: float = Field(default=600.0, gt=0)
+    """For a server to take and verify new weights, seconds."""
+    restarts: int = Field(default=8, ge=0)
+    """Servers that died are started again this many times in one process."""
+
+    @model_validator(mode="after")
+    def _devices_fit(self) -> VllmSection:
+        if self.devices and len(self.devices) != self.replicas:
+            raise ValueError(
+                f"devices={self.devices} has {len(self.devices)} entries, but engine.vllm.replicas={self.replicas}"
+            )
+        return self
+
+
 class EngineSection(Section):
     """Who turns a prefix into tokens."""
 
-    name: Literal["embedded"] = "embedded"
+    kind: Literal["embedded", "vllm"] = "embedded"
+    """``embedded``: this process, on the learner's tensors; ``vllm``: servers, which get a copy of every version."""
+    vllm: VllmSection = Field(default_factory=VllmSection)
     max_batch: int = Field(default=512, ge=1)
-    """Sequences sampled side by side at most."""
+    """Sequences sampled side by side at most; with ``vllm``, by each server."""
     admission: Literal["lockstep", "continuous"] = "lockstep"
     """``lockstep``: calls begin together once every open session waits for the engine, so that a resumed run samples
-    the same bits however long environments take; ``continuous``: a call joins at the next token.
+    the same bits however long environments take; ``continuous``: a call joins at the next token, as it always does
+    with ``vllm``.
     """
     kv_tokens: int = Field(default=0, ge=0)
-    """Tokens whose keys and values are kept for later turns; 0 means what fits into 512 MiB (4 GiB on CUDA)."""
+    """Tokens whose keys and values are kept for later turns; 0 means what fits into 512 MiB (4 GiB on CUDA). vLLM
+    has settings of its own.
+    """
 
 
 class ClusterSection(Section):
@@ -381,6 +442,11 @@ class Recipe(Section):
     def _learner_fits(self) -> Recipe:
         """A value that the chosen learner would ignore is a mistake of whoever gave it."""
         kind = self.learner.kind
+        if self.engine.kind == "vllm" and self.training.staleness > 1:
+            raise ValueError(
+                f"training.staleness={self.training.staleness} needs two sets of weights, and engine.kind=vllm keeps "
+                "one; set training.staleness=1, or engine.kind=embedded"
+            )
         if kind == "gradient" and self.sampling.temperature == 0:
             raise ValueError(
                 "sampling.temperature=0 gives all answers to a task alike, and learner.kind=gradient learns from their "

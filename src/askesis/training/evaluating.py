@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from askesis.engines import Sampling
+from askesis.engines import Engine, Remote, Sampling
 from askesis.engines.embedded import EmbeddedEngine
 from askesis.environments import World
 from askesis.evaluation import Interval, best_constant, bootstrap_interval, pass_at_k, wilson_interval
 from askesis.recipe import Recipe
 from askesis.store import Group
 from askesis.training.groups import group_specs, refuse_total_failure
-from askesis.training.pieces import make_runner, open_policy, set_threads
+from askesis.training.pieces import make_remote, make_runner, open_policy, set_threads
 from askesis.training.report.data import Estimate, Evaluation
 
 __all__ = ["evaluate_policy", "evaluation_of", "evaluation_sampling", "held_out_groups", "summarise"]
@@ -104,8 +106,12 @@ async def held_out_groups(recipe: Recipe, world: World) -> list[Group]:
     settings = recipe.evaluation
     set_threads(recipe.run.threads)
     policy = open_policy(recipe.policy, seed=recipe.run.seed)
-    engine = EmbeddedEngine(policy, max_batch=recipe.engine.max_batch)
+    folder = tempfile.TemporaryDirectory(prefix="askesis-engine-")
+    remote = make_remote(recipe, policy, Path(folder.name))
+    engine: Engine = remote or EmbeddedEngine(policy, max_batch=recipe.engine.max_batch)
     try:
+        if isinstance(engine, Remote):
+            await engine.start()
         tasks = world.tasks.distinct_tasks("held_out", settings.num_tasks)
         specs = group_specs("evaluate", "evaluation", 0, tasks, settings.samples, seed=recipe.run.seed)
         groups = await make_runner(recipe, policy, engine, world, evaluation_sampling(recipe)).run(
@@ -113,5 +119,6 @@ async def held_out_groups(recipe: Recipe, world: World) -> list[Group]:
         )
     finally:
         await engine.close()
+        folder.cleanup()
     refuse_total_failure(groups, "evaluation", 0)
     return groups

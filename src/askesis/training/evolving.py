@@ -82,11 +82,13 @@ class LocalEvaluator(_Local):
         for number, member in enumerate(population.members, first):
             await sampler.compute(partial(learner.put_on, member))
             sampler.publish(learner.version)  # of the centre; the member's place in its group says the rest
+            await sampler.deliver()
             runner = make_runner(self._recipe, learner.policy, sampler.engine, self._world)
             mine = _of_member(specs, number)
             played.append(await runner.run(mine, policy_version=learner.version))
         await sampler.compute(learner.restore)
         sampler.publish(learner.version)
+        await sampler.deliver()
         return played
 
 
@@ -179,6 +181,7 @@ class Evolver:
             told = await sampler.compute(partial(self._learner.tell, scores))
             await self._evaluator.told(scores)
         sampler.publish(self._learner.version)
+        await sampler.deliver()
         return Stepped(groups, told, sampling_s)
 
     async def _population(self, step: int, population: Population) -> list[Group]:

@@ -36,6 +36,7 @@ from askesis.training.pieces import (
     describe,
     make_evolution,
     make_learner,
+    make_remote,
     make_runner,
     open_policy,
     set_threads,
@@ -147,6 +148,7 @@ class _Parts:
             admission=recipe.engine.admission,
             kv_tokens=recipe.engine.kv_tokens,
             keeps_first=recipe.states.evaluator == "frozen",
+            remote=make_remote(recipe, policy, folder / "engine"),
         )
         evolves = recipe.learner.kind == "evolution"
         learner = make_evolution(recipe, policy, folder) if evolves else make_learner(recipe, policy)
@@ -195,7 +197,13 @@ class _Trainer:
         """From the last checkpoint, or from the start, to the final model."""
         settings = self._recipe.training
         try:
+            if self._recipe.engine.kind != "embedded":
+                self._progress.stage("starting the engine")
+                with self._ticking("the servers that sample"):
+                    await self._sampler.start()
+                self._run.update_state(kernel=self._sampler.current.capabilities.kernel)
             self._resume()
+            await self._sampler.deliver()
             await self._evaluate("before", 0)
             while not self._is_done:
                 await self._train_step()
@@ -276,7 +284,7 @@ class _Trainer:
             groups, learned, sampled_s = await self._evolve(learner)
         else:
             groups, learned, sampled_s = await self._descend(learner)
-        metrics = {**rollout_metrics(groups), **state_metrics(groups), **learned}
+        metrics = {**rollout_metrics(groups), **state_metrics(groups), **learned, **self._sampler.metrics}
         self._store.consume(self._run_id, [g.group_id for g in groups], step=self.step)
         seconds = time.monotonic() - began
         sampled = sum(m.trace.num_sampled for g in groups for m in g.members)
@@ -300,6 +308,7 @@ class _Trainer:
         await self._self_check(learner, samples)
         update = await self._sampler.compute(lambda: learner.update(samples))
         self._sampler.publish(learner.version)
+        await self._sampler.deliver()
         self._watch_drift(update.metrics.get("drift"))
         return Stepped(groups, update.metrics, sampled_s)
 

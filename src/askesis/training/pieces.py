@@ -31,6 +31,7 @@ __all__ = [
     "make_algorithm",
     "make_evolution",
     "make_learner",
+    "make_remote",
     "make_runner",
     "open_policy",
     "set_threads",
@@ -94,6 +95,28 @@ def state_evaluator(recipe: Recipe) -> StateEvaluator | None:
         answers=section.answers,
         sampling=replace(training_sampling(recipe), max_tokens=section.max_tokens),
         request=section.request,
+    )
+
+
+def make_remote(recipe: Recipe, policy: Policy, folder: Path) -> Engine | None:
+    """The engine that samples in other processes, if the recipe wants one; its logs go to ``folder``. Nothing is
+    started yet.
+
+    Raises:
+        EngineError: vLLM is not found, or too old.
+        RecipeError: an address that cannot be used.
+    """
+    if recipe.engine.kind == "embedded":
+        return None
+    from askesis.engines.vllm import VllmEngine
+
+    limit = recipe.sampling.max_context or policy.context_length
+    return VllmEngine(
+        policy,
+        recipe.engine.vllm,
+        max_batch=recipe.engine.max_batch,
+        context_length=min(limit, policy.context_length),
+        folder=folder,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from askesis.engines import Engine, Remote
 from askesis.engines.embedded import Admission, EmbeddedEngine
 from askesis.engines.variants import VariantDecoder
 from askesis.engines.verify import open_variants
@@ -28,8 +29,9 @@ _SMALL = 4_000_000
 class Sampler:
     """The engine that training samples from, and the one that evaluation does.
 
-    With ``staleness`` 1 both are one engine on the learner's tensors. With N > 1 training samples from a copy that gets
-    the learner's weights after every N updates: a batch is then up to N - 1 updates old when it is learned from.
+    With ``staleness`` 1 both are one engine on the learner's tensors, or the ``remote`` one. With N > 1 training
+    samples from a copy that gets the learner's weights after every N updates: a batch is then up to N - 1 updates old
+    when it is learned from.
     ``keeps_first`` keeps a second copy that is never renewed: the policy as it was given, before any checkpoint.
     """
 
@@ -42,6 +44,7 @@ class Sampler:
         admission: Admission = "lockstep",
         kv_tokens: int = 0,
         keeps_first: bool = False,
+        remote: Engine | None = None,
     ) -> None:
         self._policy = policy
         self._staleness = staleness
@@ -67,9 +70,9 @@ class Sampler:
 
         self._make = engine
         self._variants: tuple[EmbeddedEngine, VariantDecoder] | None = None
-        self.current = engine(policy)
+        self.current: Engine = remote or engine(policy)
         """Samples from the present weights."""
-        self.engine = self.current if self._copy is None else engine(self._copy)
+        self.engine: Engine = self.current if self._copy is None else engine(self._copy)
         """Samples the training batches."""
         self.first = engine(replace(policy, model=copy.deepcopy(policy.model))) if keeps_first else None
         """Samples from the weights of the start."""
@@ -88,6 +91,21 @@ class Sampler:
     async def compute(self, work: Callable[[], T]) -> T:
         """Run ``work`` in the thread of the engines, while they sample nothing."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def start(self) -> None:
+        """Start what samples in other processes."""
+        if isinstance(self.current, Remote):
+            await self.current.start()
+
+    async def deliver(self) -> None:
+        """Bring what was published to what samples in other processes. Raises EngineError when that fails."""
+        if isinstance(self.current, Remote):
+            await self.current.deliver()
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Of what samples in other processes."""
+        return self.current.metrics if isinstance(self.current, Remote) else {}
 
     def publish(self, version: int) -> None:
         """The learner's weights have become ``version``."""

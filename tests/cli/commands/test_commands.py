@@ -178,6 +178,16 @@ def test_doctor(ask: Ask) -> None:
     assert "built-in policy" in ask("doctor")[1]
 
 
+def test_doctor_says_whether_vllm_is_found(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 0.32.0\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("ASKESIS_VLLM_PYTHON", str(python))
+    assert ask("doctor", "--json")[3]["facts"]["vllm"] == f"0.32.0 in {python}"
+    monkeypatch.setenv("ASKESIS_VLLM_PYTHON", str(tmp_path / "absent"))
+    assert "cannot be run" in ask("doctor", "--json")[3]["facts"]["vllm"]
+
+
 def test_an_unfinished_run_says_so(place: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     from askesis.recipe import load_recipe

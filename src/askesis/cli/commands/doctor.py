@@ -31,12 +31,13 @@ _EXTRAS = {
     "textarena": "textarena",
     "openenv": "websockets",
     "mcp": "mcp",
+    "vllm": "httpx",
 }
 
 
 def run(*, json_output: bool) -> int:
     """Print what was found; exit code 1 when something that training needs is broken."""
-    facts = {**_machine(), **_torch(), **_extras()}
+    facts = {**_machine(), **_torch(), **_vllm(), **_extras()}
     checks = _checks()
     if json_output:
         output.emit({"facts": facts, "checks": checks, "ok": all(c["ok"] for c in checks)})
@@ -69,6 +70,17 @@ def _torch() -> dict[str, Any]:
         "torch threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name(0) if cuda else "none",
     }
+
+
+def _vllm() -> dict[str, Any]:
+    """Where ``engine.vllm.python`` would have to point is not known here, so the environment may say."""
+    from askesis.engines.vllm.process import find_vllm
+
+    python = os.environ.get("ASKESIS_VLLM_PYTHON", "")
+    try:
+        return {"vllm": f"{find_vllm(python)} in {python or sys.executable}"}
+    except AskesisError as error:
+        return {"vllm": f"{error.what}: {python or sys.executable} (ASKESIS_VLLM_PYTHON names another interpreter)"}
 
 
 def _extras() -> dict[str, Any]:

@@ -107,6 +107,18 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="tokens_per_second", title="Throughput", short="speed", unit="tokens/s"),
     Metric(name="step_seconds", title="Step time", short="step time", unit="s"),
     Metric(name="failures", title="Failed sessions", short="failures", note="per step"),
+    Metric(
+        name="engine_gap",
+        title="Probe of the engine's weights",
+        short="probe",
+        unit="nats",
+        note="largest mean |learner − server log-probability| over fixed sequences, after the last update",
+        live=False,
+    ),
+    Metric(name="engine_update_seconds", title="Time of a weight update", short="update time", unit="s", live=False),
+    Metric(name="engine_sessions_moved", title="Sessions moved", short="moved", note="so far", live=False),
+    Metric(name="engine_repeated", title="Answers drawn again", short="repeated", note="so far", live=False),
+    Metric(name="engine_restarts", title="Engine restarts", short="restarts", note="so far", live=False),
 )
 
 _KNOWN = {m.name: m for m in METRICS}
