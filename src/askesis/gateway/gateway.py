@@ -20,6 +20,7 @@ import numpy as np
 from askesis.engines import Completion, Engine, Request, Sampling, TracksSessions
 from askesis.errors import BudgetExhausted, ContextOverflow, TraceError
 from askesis.gateway.session import Session
+from askesis.metering import Activity, charging
 from askesis.policy.template import ChatTemplate
 from askesis.streams import seed_of
 from askesis.trace import Call, Failure, Message, StopReason, Trace, TraceBuilder
@@ -173,7 +174,8 @@ class Endpoint:
         room = self._claim()
         key = self._num_calls
         self._num_calls += 1
-        context, fresh = self._context(messages)
+        with charging(Activity.TOKENISING):
+            context, fresh = self._context(messages)
         wanted = sampling or self._sampling
         space = self._context_length - len(context)
         if space < 1:
@@ -188,7 +190,7 @@ class Endpoint:
         self._num_reserved += limit
         try:
             async with asyncio.timeout(self._seconds_left()):
-                done = await self._engine.generate(
+                done = await self._generate(
                     Request(
                         prefix=tuple(context),
                         sampling=replace(wanted, max_tokens=limit),
@@ -205,8 +207,9 @@ class Endpoint:
             self._num_reserved -= limit
         if self._closed:
             raise TraceError("a call came back after its session was closed", where=f"session {self.session.id}")
-        done = self._cut(done, stop)
-        reply = Message(role="assistant", content=self._template.decode(done.tokens))
+        with charging(Activity.TOKENISING):
+            done = self._cut(done, stop)
+            reply = Message(role="assistant", content=self._template.decode(done.tokens))
         self._num_sampled += len(done.tokens)
         self._conversations[key] = tuple(messages)
         self._builder.record(
@@ -230,6 +233,12 @@ class Endpoint:
             num_context=len(context),
             version=done.version,
         )
+
+    async def _generate(self, request: Request) -> Completion:
+        if self._engine.capabilities.meters_itself:
+            return await self._engine.generate(request)
+        with charging(Activity.SAMPLING):
+            return await self._engine.generate(request)
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Keep a JSON-ready event (a tool call, a guard's decision) in the trace."""

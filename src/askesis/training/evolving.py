@@ -7,7 +7,7 @@ sessions, of which learning uses the rewards alone. :class:`Evaluator` is the se
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -15,8 +15,10 @@ from typing import NamedTuple, Protocol
 from askesis.environments import World
 from askesis.errors import AlgorithmError, CheckpointError
 from askesis.learners.evolution import EvolutionLearner, Population, member_scores
+from askesis.metering import Activity, charging
 from askesis.recipe import Recipe
 from askesis.rollout import GroupSpec, usable_members
+from askesis.rollout.session import Outcome
 from askesis.store import Group, Store
 from askesis.training.groups import group_specs, refuse_total_failure
 from askesis.training.pieces import make_runner
@@ -38,20 +40,31 @@ class Evaluator(Protocol):
 class LocalEvaluator:
     """One member after the other, by the run's own engine."""
 
-    def __init__(self, recipe: Recipe, learner: EvolutionLearner, sampler: Sampler, world: World) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        learner: EvolutionLearner,
+        sampler: Sampler,
+        world: World,
+        *,
+        on_session: Callable[[Outcome], None] | None = None,
+    ) -> None:
         self._recipe, self._learner, self._sampler, self._world = recipe, learner, sampler, world
+        self._on_session = on_session
 
     async def evaluate(self, population: Population, specs: Sequence[GroupSpec]) -> list[list[Group]]:
         """See :class:`Evaluator`. The policy has the weights of the centre again when this returns."""
         learner, sampler = self._learner, self._sampler
         played = []
         for number, member in enumerate(population.members):
-            await sampler.compute(partial(learner.put_on, member))
+            with charging(Activity.LEARNER):
+                await sampler.compute(partial(learner.put_on, member))
             sampler.publish(learner.version)  # of the centre; the member's place in its group says the rest
             runner = make_runner(self._recipe, learner.policy, sampler.engine, self._world)
             mine = [replace(spec, group_id=f"{spec.group_id}.{number:03d}") for spec in specs]  # sessions' ids differ
-            played.append(await runner.run(mine, policy_version=learner.version))
-        await sampler.compute(learner.restore)
+            played.append(await runner.run(mine, policy_version=learner.version, on_session=self._on_session))
+        with charging(Activity.LEARNER):
+            await sampler.compute(learner.restore)
         sampler.publish(learner.version)
         return played
 
@@ -89,7 +102,8 @@ class Evolver:
             sampling_s += time.monotonic() - began
             groups += found
             scores = scores_of(found, self._recipe, size=len(self._learner.ask().members))
-            told = await sampler.compute(partial(self._learner.tell, scores))
+            with charging(Activity.LEARNER):
+                told = await sampler.compute(partial(self._learner.tell, scores))
         sampler.publish(self._learner.version)
         return Stepped(groups, told, sampling_s)
 
@@ -98,13 +112,15 @@ class Evolver:
         width = self._recipe.rollout.groups_per_step
         first = (population.stage - 1) * width
         names = [f"{self._run_id}/train/{step:06d}/{place:04d}" for place in range(first, first + width)]
-        if self._store.group(names[0]) is not None:  # they are committed all or not at all
-            return [self._stored(name) for name in names]
+        with charging(Activity.STORE):
+            if self._store.group(names[0]) is not None:  # they are committed all or not at all
+                return [self._stored(name) for name in names]
         tasks = [self._world.tasks.task("train", step * width + i) for i in range(width)]
         specs = group_specs(self._run_id, "train", step, tasks, 1, seed=self._recipe.run.seed, first_place=first)
         groups = merge(specs, await self._evaluator.evaluate(population, specs))
         refuse_total_failure(groups, "train", step)
-        self._store.append_groups(groups)
+        with charging(Activity.STORE):
+            self._store.append_groups(groups)
         return groups
 
     def _stored(self, group_id: str) -> Group:

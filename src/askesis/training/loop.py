@@ -23,6 +23,7 @@ from askesis.environments import World
 from askesis.errors import AskesisError, CheckpointError, SelfCheckError
 from askesis.learners import GradientLearner, Sample
 from askesis.learners.evolution import EvolutionLearner
+from askesis.metering import Activity, charging
 from askesis.policy.loading import Policy, save_policy, weights_hash
 from askesis.recipe import Recipe, Resolved
 from askesis.rollout import usable_members
@@ -32,6 +33,8 @@ from askesis.training import checkpoint, selfcheck
 from askesis.training.evaluating import evaluation_of, evaluation_sampling, summarise
 from askesis.training.evolving import Evolver, LocalEvaluator, Stepped
 from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
+from askesis.training.observe.observer import Observer
+from askesis.training.observe.process import this_process
 from askesis.training.pieces import (
     check_learner,
     describe,
@@ -42,6 +45,7 @@ from askesis.training.pieces import (
     set_threads,
 )
 from askesis.training.progress import Phase, Progress, StepEvent
+from askesis.training.records import open_records
 from askesis.training.report.data import Evaluation
 from askesis.training.rundir import RunDir
 from askesis.training.sampler import Sampler, load_weights
@@ -72,10 +76,16 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
     started = time.monotonic()
     already_s = float(run.state().get("wall_s", 0.0))
     # Nothing is written before it is known that the run can start.
-    parts = _Parts.load(resolved.recipe, run.path, progress)
-    with Store.open(run.store) as store:  # locks the run: a second process stops here and changes nothing
+    recipe = resolved.recipe
+    parts = _Parts.load(recipe, run.path, progress)
+    with open_records(run, recipe.store.url) as store:  # a second process stops here and changes nothing
         try:
-            run.update_state(status="running", started=run.state().get("started") or time.time())
+            run.update_state(
+                status="running",
+                started=run.state().get("started") or time.time(),
+                store=recipe.store.url or None,
+                process=this_process(),
+            )
             store.add_run(
                 RunRecord(
                     run_id=identity["run_id"],
@@ -85,7 +95,8 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
                     versions=identity["versions"],
                 )
             )
-            trainer = _Trainer(resolved.recipe, run, identity, world, store, progress, parts)
+            observer = Observer(recipe.observe, run, identity["run_id"], progress)
+            trainer = _Trainer(recipe, run, identity, world, store, observer, parts)
             asyncio.run(trainer.run())
             store.set_run_status(identity["run_id"], "finished")
             store.write_head(run.heads)
@@ -160,10 +171,11 @@ class _Trainer:
         identity: Mapping[str, Any],
         world: World,
         store: Store,
-        progress: Progress,
+        observer: Observer,
         parts: _Parts,
     ) -> None:
-        self._recipe, self._run, self._world, self._store, self._progress = recipe, run, world, store, progress
+        self._recipe, self._run, self._world, self._store, self._observer = recipe, run, world, store, observer
+        self._progress = observer.progress
         self._run_id: str = identity["run_id"]
         self._policy, self._learner, self._sampler = parts.policy, parts.learner, parts.sampler
         self.step = 0
@@ -188,24 +200,30 @@ class _Trainer:
 
     async def run(self) -> None:
         """From the last checkpoint, or from the start, to the final model."""
-        settings = self._recipe.training
         try:
-            self._resume()
-            await self._evaluate("before", 0)
-            while self.step < settings.steps:
-                await self._train_step()
-                done, every = self.step, self._recipe.evaluation.every
-                if every and done % every == 0 and done < settings.steps:
-                    await self._evaluate(f"step {done}", done)
-                if done == settings.steps or (settings.checkpoint_every and done % settings.checkpoint_every == 0):
-                    self._checkpoint()
-            await self._evaluate("after", settings.steps)
-            self._progress.stage("saving the model")
-            save_policy(self._policy, self._run.model)
+            async with self._observer.watching():
+                self._resume()
+                await self._evaluate("before", 0)
+                while self.step < self._recipe.training.steps:
+                    with self._observer.phase("step", step=self.step):
+                        await self._train_step()
+                    await self._after_step(self.step)
+                await self._evaluate("after", self.step)
+                self._progress.stage("saving the model")
+                save_policy(self._policy, self._run.model)
         finally:
             await self._sampler.close()
             if self._writer is not None:
                 self._writer.close()
+
+    async def _after_step(self, done: int) -> None:
+        settings, every = self._recipe.training, self._recipe.evaluation.every
+        if every and done % every == 0 and done < settings.steps:
+            await self._evaluate(f"step {done}", done)
+        if done == settings.steps or (settings.checkpoint_every and done % settings.checkpoint_every == 0):
+            with self._observer.phase("checkpoint", Activity.CHECKPOINT):
+                self._checkpoint()
+            self._store.log_metrics(self._run_id, done, self._observer.seconds_between())
 
     def _resume(self) -> None:
         checkpoint.clean(self._run.checkpoints)
@@ -261,13 +279,15 @@ class _Trainer:
         else:
             groups, learned, sampled_s = await self._descend(learner)
         metrics = {**rollout_metrics(groups), **learned}
-        self._store.consume(self._run_id, [g.group_id for g in groups], step=self.step)
+        with self._observer.phase("store", Activity.STORE):
+            self._store.consume(self._run_id, [g.group_id for g in groups], step=self.step)
         seconds = time.monotonic() - began
         sampled = sum(m.trace.num_sampled for g in groups for m in g.members)
         metrics |= {
             "step_seconds": seconds,
             "sampling_seconds": sampled_s,
             "tokens_per_second": sampled / seconds,
+            **self._observer.seconds_of_step(),
         }
         self.step += 1
         self._record(metrics)
@@ -281,8 +301,9 @@ class _Trainer:
         if not samples:
             return Stepped(groups, {}, sampled_s)
         await self._self_check(learner, samples)
-        update = await self._sampler.compute(lambda: learner.update(samples))
-        self._sampler.publish(learner.version)
+        with self._observer.phase("learner", Activity.LEARNER), self._ticking(f"the update of step {self.step}"):
+            update = await self._sampler.compute(lambda: learner.update(samples))
+            self._sampler.publish(learner.version)
         self._watch_drift(update.metrics.get("drift"))
         return Stepped(groups, update.metrics, sampled_s)
 
@@ -290,8 +311,10 @@ class _Trainer:
         """A step of evolution."""
         recipe, sampler = self._recipe, self._sampler
         if self._is_check_due():
-            self._keep_checks(await sampler.compute(lambda: selfcheck.run_evolution_checks(sampler.engine, learner)))
-        evaluator = LocalEvaluator(recipe, learner, sampler, self._world)
+            with self._observer.phase("checks", Activity.CHECKS):
+                results = await sampler.compute(lambda: selfcheck.run_evolution_checks(sampler.engine, learner))
+            self._keep_checks(results)
+        evaluator = LocalEvaluator(recipe, learner, sampler, self._world, on_session=self._observer.on_session)
         evolver = Evolver(recipe, self._run_id, learner, self._world, self._store, evaluator)
         count = recipe.rollout.groups_per_step * recipe.rollout.group_size
         with self._ticking(f"{count} sessions of train step {self.step}"):
@@ -331,16 +354,19 @@ class _Trainer:
         """The groups of a step: from the store if they were committed, otherwise sampled, judged and committed."""
         prefix = f"{self._run_id}/{purpose}/{step:06d}"
         places = range(first_place, first_place + len(tasks))
-        if self._store.group(f"{prefix}/{first_place:04d}") is not None:  # they are committed all or not at all
-            return [self._stored(f"{prefix}/{place:04d}") for place in places]
+        with charging(Activity.STORE):
+            if self._store.group(f"{prefix}/{first_place:04d}") is not None:  # they are committed all or not at all
+                return [self._stored(f"{prefix}/{place:04d}") for place in places]
         seed = self._recipe.run.seed
         specs = group_specs(self._run_id, purpose, step, tasks, size, seed=seed, first_place=first_place)
-        with self._ticking(f"{len(specs) * size} sessions of {purpose} step {step}"):
+        awaited = f"{len(specs) * size} sessions of {purpose} step {step}"
+        with self._ticking(awaited), self._observer.phase("rollout", sessions=len(specs) * size):
             groups = await make_runner(self._recipe, self._policy, engine, self._world, sampling).run(
-                specs, policy_version=engine.version
+                specs, policy_version=engine.version, on_session=self._observer.on_session
             )
         refuse_total_failure(groups, purpose, step)
-        self._store.append_groups(groups)
+        with self._observer.phase("store", Activity.STORE):
+            self._store.append_groups(groups)
         return groups
 
     def _stored(self, group_id: str) -> Group:
@@ -394,9 +420,10 @@ class _Trainer:
         if is_stale or not self._is_check_due():
             return
         max_drift = self._recipe.training.max_drift
-        results = await self._sampler.compute(
-            lambda: selfcheck.run_checks(self._sampler.engine, learner, samples, max_drift=max_drift)
-        )
+        with self._observer.phase("checks", Activity.CHECKS), self._ticking("the self-check"):
+            results = await self._sampler.compute(
+                lambda: selfcheck.run_checks(self._sampler.engine, learner, samples, max_drift=max_drift)
+            )
         self._keep_checks(results)
 
     def _keep_checks(self, results: Sequence[selfcheck.CheckResult]) -> None:
@@ -424,9 +451,10 @@ class _Trainer:
         self._progress.stage(f"evaluating ({label})")
         tasks = self._world.tasks.distinct_tasks("held_out", settings.num_tasks)
         sampling = evaluation_sampling(self._recipe)
-        groups = await self._groups(
-            "evaluation", step, tasks, settings.samples, self._sampler.current, sampling=sampling
-        )
+        with self._observer.phase("evaluation", Activity.EVALUATION, label=label):
+            groups = await self._groups(
+                "evaluation", step, tasks, settings.samples, self._sampler.current, sampling=sampling
+            )
         result = summarise(
             groups,
             label=label,
@@ -437,13 +465,15 @@ class _Trainer:
         self.evaluations[label] = result
         self._run.update_state(evaluations={name: asdict(e) for name, e in self.evaluations.items()})
         values = {} if result.accuracy is None else {"held_out_accuracy": result.accuracy}
+        values |= self._observer.seconds_between()
         self._store.log_metrics(self._run_id, step, values)
         self._progress.step(
             StepEvent(step=step, steps=self._recipe.training.steps, values=values, phase=Phase.EVALUATE)
         )
 
     def _record(self, metrics: Mapping[str, float | None]) -> None:
-        self._store.log_metrics(self._run_id, self.step, metrics)
+        with charging(Activity.STORE):
+            self._store.log_metrics(self._run_id, self.step, metrics)
         known = {name: value for name, value in metrics.items() if value is not None}
         if self._writer is not None:
             for name, value in known.items():

@@ -1,0 +1,273 @@
+"""What a run needs of memory, reckoned from its recipe and the shape of its model before anything is loaded.
+
+The arithmetic follows this version's learner and engine; docs/scaling.md writes it out, and a test compares it with the
+resident memory of a real run. Learners on several GPUs are reckoned as fully sharded ones: parameters, gradients and
+optimiser are shared out, the engine's copy is whole on each. Bytes throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from askesis.policy.shape import ModelShape
+from askesis.recipe import Recipe
+
+__all__ = ["MAX_GPUS", "MemoryPlan", "Need", "Place", "Workload", "needed_gpus", "plan_memory", "remedy"]
+
+_BYTES = {"float32": 4, "bfloat16": 2}
+_BASE = {"cpu": 560 << 20, "cuda": 1200 << 20}
+"""Python with torch, transformers and the store; on a GPU the CUDA context, kernels and what the allocator strands."""
+_KEPT = {"cpu": 512 << 20, "cuda": 4 << 30}
+_CHUNK = 1 << 24
+"""Logits that the learner holds at once."""
+_CHUNK_COPIES = 4
+"""Logits, their logarithms, probabilities, and the gradient."""
+_SHORT_ANSWER = 128
+"""Tokens for which the cache is made at once. Longer answers make it grow by half, beside the old one."""
+_GROWTH = 5 / 3
+_SHARED_FROM = 64
+"""A prompt of so many tokens is kept once for all answers to it."""
+_DEFAULT_PROMPT = 512
+MAX_GPUS = 1024
+
+
+class When(StrEnum):
+    """When something is held."""
+
+    ALWAYS = "always"
+    SAMPLING = "sampling"
+    UPDATE = "update"
+    CHECKPOINT = "checkpoint"
+
+
+class Place(NamedTuple):
+    """Where a run is to live."""
+
+    device: str
+    """``cpu`` or ``cuda``."""
+    count: int = 1
+    """GPUs that share the learner."""
+    limit: int | None = None
+    """Memory of each; None when it is not known."""
+
+
+class Workload(NamedTuple):
+    """What the recipe alone does not say."""
+
+    context: int
+    """Longest prompt and answer together, tokens."""
+    has_reference: bool = False
+    """The algorithm compares with the weights that the run started from."""
+    threads: int = 1
+    """Cores that the learner uses on a CPU."""
+
+    @staticmethod
+    def context_of(recipe: Recipe, shape: ModelShape) -> int:
+        """The recipe's limit, or a prompt of 512 tokens and the answer."""
+        section = recipe.sampling
+        return min(section.max_context or _DEFAULT_PROMPT + section.max_tokens, shape.context_length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """One thing that takes memory on each device."""
+
+    name: str
+    size: int
+    when: When
+    keys: str
+    """What of the recipe decides about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """Needs of each device, and the moment that decides."""
+
+    place: Place
+    needs: tuple[Need, ...]
+
+    def at(self, when: When) -> int:
+        """Held at one kind of moment, together with what is held always."""
+        return sum(need.size for need in self.needs if need.when in (When.ALWAYS, when))
+
+    @property
+    def worst(self) -> When:
+        """The moment of the peak."""
+        return max((When.SAMPLING, When.UPDATE, When.CHECKPOINT), key=self.at)
+
+    @property
+    def peak(self) -> int:
+        """Memory that each device must have."""
+        return self.at(self.worst)
+
+    @property
+    def fits(self) -> bool | None:
+        """None when the limit is not known."""
+        return None if self.place.limit is None else self.peak <= self.place.limit
+
+
+def plan_memory(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> MemoryPlan:
+    """What each device must hold."""
+    needs = [Need(name="program and libraries", size=_BASE[place.device], when=When.ALWAYS, keys="")]
+    needs += _weights(recipe, shape, place, workload)
+    needs += _sampling(recipe, shape, place, workload)
+    if recipe.learner.kind == "gradient":
+        needs += _learning(recipe, shape, place, workload)
+    needs += _checkpoint(recipe, shape, place)
+    return MemoryPlan(place=place, needs=tuple(need for need in needs if need.size))
+
+
+def _trained(recipe: Recipe, shape: ModelShape) -> int:
+    """Parameters that change."""
+    rank = recipe.policy.lora_rank
+    return rank * shape.lora_per_rank if rank else shape.num_parameters
+
+
+def _is_joint(recipe: Recipe, place: Place, shape: ModelShape) -> bool:
+    """The learner makes joint weights of its own for every pass: float32, all parameters, on a CPU."""
+    policy = recipe.policy
+    return place.device == "cpu" and policy.dtype == "float32" and not policy.lora_rank and _is_family(shape)
+
+
+def _is_family(shape: ModelShape) -> bool:
+    from askesis.policy.weights import FAMILY
+
+    return shape.architecture in FAMILY
+
+
+def _weights(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> Iterator[Need]:
+    policy, size = recipe.policy, _BYTES[recipe.policy.dtype]
+    copied = shape.num_joint * size if _is_family(shape) and not (policy.lora_rank and size < 4) else 0
+    whole = shape.num_parameters * size
+    adapters = policy.lora_rank * shape.lora_per_rank * 4
+    key = "policy.name, policy.dtype"
+    yield Need(name="parameters", size=(whole + adapters) // place.count, when=When.ALWAYS, keys=key)
+    yield Need(name="engine's copy", size=copied, when=When.ALWAYS, keys=key)
+    if recipe.learner.kind == "gradient" and recipe.training.staleness > 1:
+        stale = whole + adapters + copied
+        yield Need(name="weights that sample, kept back", size=stale, when=When.ALWAYS, keys="training.staleness")
+    if workload.has_reference and not policy.lora_rank:
+        yield Need(name="reference", size=whole // place.count, when=When.ALWAYS, keys="algorithm")
+
+
+def _sampling(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> Iterator[Need]:
+    token = shape.kv_values * _BYTES[recipe.policy.dtype]
+    engine, rollout, answer = recipe.engine, recipe.rollout, min(recipe.sampling.max_tokens, workload.context)
+    most = min(rollout.max_concurrent * place.count, engine.max_batch * place.count)
+    per_task = 1 if recipe.learner.kind == "evolution" else rollout.group_size
+    rows = min(rollout.groups_per_step * per_task, most)
+    held_out = min(recipe.evaluation.num_tasks * recipe.evaluation.samples, most)
+    prompt = workload.context - answer
+    shared = prompt >= _SHARED_FROM and per_task > 1
+    groups = -(-rows // per_task)
+    own = rows * answer + groups * prompt if shared else rows * workload.context
+    tokens = -(-max(own, held_out * workload.context) // place.count)
+    grown = tokens * token * (_GROWTH if answer > _SHORT_ANSWER else 1)
+    kept = min(engine.kv_tokens * token if engine.kv_tokens else _KEPT[place.device], tokens * token)
+    keys = "engine.max_batch, rollout.groups_per_step, sampling.max_tokens"
+    yield Need(name="keys and values being sampled", size=round(grown), when=When.ALWAYS, keys=keys)
+    yield Need(name="keys and values kept", size=kept, when=When.ALWAYS, keys="engine.kv_tokens")
+    logits = 3 * -(-max(rows, held_out) // place.count) * shape.vocabulary * 4
+    yield Need(name="distributions being sampled from", size=logits, when=When.SAMPLING, keys="engine.max_batch")
+
+
+def _learning(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> Iterator[Need]:
+    trained = _trained(recipe, shape) * 4
+    threads = workload.threads if _is_joint(recipe, place, shape) else 1
+    tokens = max(recipe.training.micro_batch_tokens, workload.context)
+    key = "policy.lora_rank"
+    yield Need(name="gradients", size=trained // place.count, when=When.ALWAYS, keys=key)
+    yield Need(name="optimiser (AdamW)", size=2 * trained // place.count, when=When.ALWAYS, keys=key)
+    if _is_joint(recipe, place, shape):
+        joint = threads * (shape.num_joint + shape.num_parameters) * 4
+        yield Need(
+            name="joint weights of a pass, and their gradients", size=joint, when=When.UPDATE, keys="run.threads"
+        )
+    elif place.count > 1:
+        layer = shape.num_joint // shape.num_layers * _BYTES[recipe.policy.dtype]
+        yield Need(name="layers gathered", size=2 * layer, when=When.UPDATE, keys="")
+    activations = tokens * shape.num_layers * layer_bytes(recipe, shape, place)
+    key = "training.micro_batch_tokens"
+    yield Need(name="activations", size=activations, when=When.UPDATE, keys=key)
+    logits = threads * _CHUNK_COPIES * 4 * min(tokens // threads * shape.vocabulary, _CHUNK)
+    yield Need(name="logits of the learner", size=logits, when=When.UPDATE, keys=key)
+
+
+def layer_bytes(recipe: Recipe, shape: ModelShape, place: Place) -> int:
+    """Kept of one token by one layer for the way back."""
+    q, kv = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    if _is_joint(recipe, place, shape):
+        return 4 * (2 * shape.hidden + 3 * (q + kv) + 3 * shape.inner)
+    size = _BYTES[recipe.policy.dtype]
+    modules = size * (4 * shape.hidden + 7 * (q + kv) + 5 * shape.inner) + 4 * (4 * shape.hidden + 2 * (q + kv))
+    adapters = 4 * (5 * shape.hidden + q + shape.inner) if recipe.policy.lora_rank else 0
+    return modules + adapters
+
+
+def _checkpoint(recipe: Recipe, shape: ModelShape, place: Place) -> Iterator[Need]:
+    """The optimiser is copied where it lies, then once more on its way to the disk."""
+    trained = _trained(recipe, shape) * 4 // place.count
+    copies = 4 if place.device == "cpu" else 2
+    if recipe.learner.kind == "evolution":
+        copies = 2 if place.device == "cpu" else 0
+    yield Need(name="copies for a checkpoint", size=copies * trained, when=When.CHECKPOINT, keys="policy.lora_rank")
+
+
+_Change = tuple[str, Callable[[Recipe], Recipe]]
+
+
+def _set(section: str, **values: object) -> Callable[[Recipe], Recipe]:
+    def change(recipe: Recipe) -> Recipe:
+        return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
+
+    return change
+
+
+def _changes(recipe: Recipe) -> Iterator[_Change]:
+    """Changes that save memory, those first that change least of the result."""
+    gradient = recipe.learner.kind == "gradient"
+    tokens, rows = recipe.training.micro_batch_tokens, recipe.engine.max_batch
+    while gradient and tokens > 256:
+        tokens //= 2
+        yield f"training.micro_batch_tokens={tokens}", _set("training", micro_batch_tokens=tokens)
+    while rows > 16:
+        rows //= 2
+        yield f"engine.max_batch={rows}", _set("engine", max_batch=rows)
+    if gradient and not recipe.policy.lora_rank:
+        policy = _set("policy", lora_rank=16, dtype="bfloat16")
+        yield "policy.lora_rank=16 policy.dtype=bfloat16", policy
+    if gradient:
+        yield "learner.kind=evolution policy.lora_rank=0 policy.dtype=bfloat16", _evolve
+
+
+def _evolve(recipe: Recipe) -> Recipe:
+    return _set("learner", kind="evolution")(_set("policy", lora_rank=0, dtype="bfloat16")(recipe))
+
+
+def remedy(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> str | None:
+    """The overrides that make the run fit, alone or together; None when none of these does."""
+    for text, change in _changes(recipe):
+        if plan_memory(change(recipe), shape, place, workload).fits:
+            return text
+    chosen: dict[str, str] = {}
+    smaller = recipe
+    for text, change in _changes(recipe):
+        smaller = change(smaller)
+        for override in text.split():
+            chosen[override.partition("=")[0]] = override
+        if plan_memory(smaller, shape, place, workload).fits:
+            return " ".join(chosen.values())
+    return None
+
+
+def needed_gpus(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> int | None:
+    """The smallest power of two of such GPUs that suffices; None when more of them do not help."""
+    count = 1
+    while count <= MAX_GPUS:
+        if plan_memory(recipe, shape, place._replace(count=count), workload).fits:
+            return count
+        count *= 2
+    return None
