@@ -15,8 +15,10 @@ __all__ = ["open_records"]
 
 
 @contextmanager
-def open_records(run: RunDir, url: str) -> Iterator[Store]:
+def open_records(run: RunDir, url: str, *, wait_s: float = 10.0) -> Iterator[Store]:
     """The store at ``url``, or in the run's folder for an empty one, locked for this process until the block ends.
+
+    ``wait_s`` is how long to wait for another process, or for a server that starts anew.
 
     Raises:
         StoreBusy: another process drives the run; the message names it.
@@ -31,7 +33,7 @@ def open_records(run: RunDir, url: str) -> Iterator[Store]:
     if has_moved and not is_url(target) and not run.store.exists():
         raise _elsewhere(run, target)
     try:
-        store = Store.open(target)
+        store = Store.open(target, busy_timeout_s=wait_s)
         try:
             store.lock_run(run_id)
         except BaseException:
