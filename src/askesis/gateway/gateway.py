@@ -136,17 +136,19 @@ class Endpoint:
 
     def count_tokens(self, text: str) -> int:
         """How many tokens ``text`` is by itself."""
-        return len(self._template.encode_text(text))
+        with charging(Activity.TOKENISING):
+            return len(self._template.encode_text(text))
 
     def shorten(self, text: str, max_tokens: int) -> str:
         """The start of ``text`` that is at most ``max_tokens`` tokens by itself."""
         head = text[: max_tokens * _CHARACTERS_PER_TOKEN]  # 100 MB are not tokenised to keep 500 tokens
-        ids = self._template.encode_text(head)
-        kept = max_tokens
-        while len(ids) > max_tokens:
-            head = self._template.decode(ids[:kept]).rstrip("\ufffd")  # the cut may go through a character
-            kept -= 1
+        with charging(Activity.TOKENISING):
             ids = self._template.encode_text(head)
+            kept = max_tokens
+            while len(ids) > max_tokens:
+                head = self._template.decode(ids[:kept]).rstrip("\ufffd")  # the cut may go through a character
+                kept -= 1
+                ids = self._template.encode_text(head)
         return head
 
     async def chat(

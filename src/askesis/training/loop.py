@@ -317,7 +317,8 @@ class _Trainer:
         evaluator = LocalEvaluator(recipe, learner, sampler, self._world, on_session=self._observer.on_session)
         evolver = Evolver(recipe, self._run_id, learner, self._world, self._store, evaluator)
         count = recipe.rollout.groups_per_step * recipe.rollout.group_size
-        with self._ticking(f"{count} sessions of train step {self.step}"):
+        awaited = f"{count} sessions of train step {self.step}"
+        with self._ticking(awaited), self._observer.phase("population", sessions=count):
             return await evolver.step(self.step, sampler)
 
     async def _training_groups(self, learner: GradientLearner) -> list[Group]:

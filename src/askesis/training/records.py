@@ -32,16 +32,7 @@ def open_records(run: RunDir, url: str, *, wait_s: float = 10.0) -> Iterator[Sto
     has_moved = before is not None and str(before) != str(target)
     if has_moved and not is_url(target) and not run.store.exists():
         raise _elsewhere(run, target)
-    try:
-        store = Store.open(target, busy_timeout_s=wait_s)
-        try:
-            store.lock_run(run_id)
-        except BaseException:
-            store.close()
-            raise
-    except StoreBusy as error:
-        raise _driven(run, error) from error
-    with store:
+    with _locked(run, run_id, target, wait_s) as store:
         is_known = store.run(run_id) is not None
         if has_moved and not is_known:
             raise _elsewhere(run, target)
@@ -54,6 +45,24 @@ def open_records(run: RunDir, url: str, *, wait_s: float = 10.0) -> Iterator[Sto
                 "of the recipe, or another database",
             )
         yield store
+
+
+def _locked(run: RunDir, run_id: str, target: Path | str, wait_s: float) -> Store:
+    """The open store; a file has one writer, on a server the run is locked."""
+    try:
+        store = Store.open(target, busy_timeout_s=wait_s)
+    except StoreBusy as error:
+        if is_url(target):
+            raise
+        raise _driven(run, error) from error
+    try:
+        store.lock_run(run_id)
+    except BaseException as error:
+        store.close()
+        if isinstance(error, StoreBusy):
+            raise _driven(run, error) from error
+        raise
+    return store
 
 
 def _elsewhere(run: RunDir, target: Path | str) -> CheckpointError:

@@ -84,7 +84,8 @@ def take_snapshot(run: RunDir, *, now: float | None = None) -> Snapshot:
     heard_s = now - float(live["time"]) if "time" in live else None
     condition = _condition(state, heard_s)
     seconds = [value for _, value in series.get("step_seconds", ()) if value is not None]
-    step = max([int(live.get("step", 0)), *(points[-1][0] for points in series.values())])
+    last = max((points[-1][0] for points in series.values()), default=0)
+    step = int(live.get("step", last))  # a run that was resumed is not yet where it once was
     steps = int(identity["recipe"]["training.steps"])
     step_s = statistics.median(seconds) if seconds else None
     evaluations = state.get("evaluations", {})

@@ -1,0 +1,133 @@
+"""What a run needs of memory: by hand, against a real run, and what is said when it does not fit."""
+
+from __future__ import annotations
+
+import json
+
+from askesis.policy.shape import ModelShape, shape_of
+from askesis.recipe import Recipe, load_recipe
+from askesis.training.memory import Need, Place, Workload, needed_gpus, plan_memory, remedy
+
+GIB = 1 << 30
+SHAPE = ModelShape(
+    name="toy",
+    architecture="Qwen3ForCausalLM",
+    num_parameters=1_000_000,
+    num_joint=800_000,
+    lora_per_rank=10_000,
+    num_layers=2,
+    hidden=64,
+    inner=192,
+    heads=4,
+    kv_heads=2,
+    head_size=16,
+    vocabulary=1000,
+    context_length=4096,
+)
+
+
+def recipe(*overrides: str) -> Recipe:
+    defaults = ["sampling.max_tokens=100", "sampling.max_context=150", "rollout.groups_per_step=4"]
+    return load_recipe(None, [*defaults, "rollout.group_size=8", "evaluation.num_tasks=10", *overrides]).recipe
+
+
+def needs(chosen: Recipe, place: Place, workload: Workload, shape: ModelShape = SHAPE) -> dict[str, Need]:
+    return {need.name: need for need in plan_memory(chosen, shape, place, workload).needs}
+
+
+def test_the_numbers_by_hand_on_a_processor() -> None:
+    found = needs(recipe(), Place("cpu"), Workload(context=150, threads=2))
+    sizes = {name: need.size for name, need in found.items()}
+    assert sizes["parameters"] == 4_000_000 and sizes["engine's copy"] == 3_200_000
+    assert sizes["gradients"] == 4_000_000 and sizes["optimiser (AdamW)"] == 8_000_000
+    assert sizes["joint weights of a pass, and their gradients"] == 2 * (800_000 + 1_000_000) * 4
+    # 32 answers in rows of their own of 150 tokens, since prompts of 50 tokens are too short to be shared;
+    # keys and values of 2 layers, 2 heads of 16, float32.
+    assert sizes["keys and values being sampled"] == 32 * 150 * (2 * 2 * 2 * 16) * 4
+    assert sizes["keys and values kept"] == sizes["keys and values being sampled"]
+    assert "reference" not in sizes and "weights that sample, kept back" not in sizes
+    # The optimiser's two tensors twice: in its state, and on the way to the file.
+    assert sizes["copies for a checkpoint"] == 4 * 4_000_000
+
+
+def test_what_a_long_prompt_a_long_answer_and_a_budget_change() -> None:
+    token = 2 * 2 * 2 * 16 * 4
+    long = needs(recipe("sampling.max_context=600"), Place("cpu"), Workload(context=600))
+    assert long["keys and values being sampled"].size == max(32 * 100 + 4 * 500, 10 * 600) * token
+    grows = needs(recipe("sampling.max_tokens=149"), Place("cpu"), Workload(context=150))
+    assert grows["keys and values being sampled"].size == round(32 * 150 * token * 5 / 3)
+    kept = needs(recipe("engine.kv_tokens=7"), Place("cpu"), Workload(context=150))
+    assert kept["keys and values kept"].size == 7 * token
+    narrow = needs(recipe("engine.max_batch=4"), Place("cpu"), Workload(context=150))
+    assert narrow["keys and values being sampled"].size == 4 * 150 * token
+
+
+def test_a_reference_and_weights_kept_back_are_whole_copies() -> None:
+    found = needs(recipe("training.staleness=4"), Place("cpu"), Workload(context=150, has_reference=True))
+    assert found["reference"].size == 4_000_000
+    assert found["weights that sample, kept back"].size == 4_000_000 + 3_200_000
+
+
+def test_adapters_train_little_and_evolution_nothing() -> None:
+    lora = needs(recipe("policy.lora_rank=4", "policy.dtype=bfloat16"), Place("cuda"), Workload(context=150))
+    assert lora["parameters"].size == 2_000_000 + 4 * 10_000 * 4
+    assert lora["gradients"].size == 160_000 and lora["optimiser (AdamW)"].size == 320_000
+    assert "engine's copy" not in lora  # merged adapters would be rounded away: it samples by the modules
+    evolution = needs(recipe("learner.kind=evolution", "policy.dtype=bfloat16"), Place("cpu"), Workload(context=150))
+    assert not {"gradients", "optimiser (AdamW)", "activations"} & evolution.keys()
+    assert evolution["engine's copy"].size == 1_600_000
+
+
+def test_several_gpus_share_the_learner_and_the_sessions() -> None:
+    one = needs(recipe(), Place("cuda"), Workload(context=150))
+    four = needs(recipe(), Place("cuda", 4), Workload(context=150))
+    for name in ("parameters", "gradients", "optimiser (AdamW)", "keys and values being sampled"):
+        assert four[name].size * 4 == one[name].size, name
+    for name in ("engine's copy", "activations", "program and libraries"):
+        assert four[name].size == one[name].size, name
+    assert "layers gathered" in four and "layers gathered" not in one
+
+
+def test_the_peak_is_that_of_the_worst_moment() -> None:
+    plan = plan_memory(recipe(), SHAPE, Place("cpu", 1, GIB), Workload(context=150))
+    by_when: dict[str, int] = {}
+    for need in plan.needs:
+        by_when[need.when] = by_when.get(need.when, 0) + need.size
+    assert plan.peak == by_when.pop("always") + max(by_when.values())
+    assert plan.fits is True
+    assert plan_memory(recipe(), SHAPE, Place("cpu", 1, plan.peak - 1), Workload(context=150)).fits is False
+    assert plan_memory(recipe(), SHAPE, Place("cuda"), Workload(context=150)).fits is None
+
+
+QWEN8 = shape_of("Qwen/Qwen3-8B")
+
+
+def test_the_smallest_change_that_helps_is_named() -> None:
+    chosen = load_recipe(None, ["policy.dtype=bfloat16", "policy.lora_rank=16", "training.micro_batch_tokens=32768"])
+    workload = Workload(context=1024)
+    place = Place("cuda", 1, 74 * GIB)
+    assert plan_memory(chosen.recipe, QWEN8, place, workload).fits is False
+    change = remedy(chosen.recipe, QWEN8, place, workload)
+    assert change is not None and change.startswith("training.micro_batch_tokens=")
+    smaller = load_recipe(None, [f"{r.key}={json.dumps(r.value)}" for r in chosen.rows if r.differs] + [change]).recipe
+    assert plan_memory(smaller, QWEN8, place, workload).fits is True
+
+
+def test_all_parameters_of_a_large_model_become_adapters_or_more_gpus() -> None:
+    chosen, workload, place = load_recipe(None).recipe, Workload(context=1024), Place("cuda", 1, 74 * GIB)
+    assert remedy(chosen, QWEN8, place, workload) == "policy.lora_rank=16 policy.dtype=bfloat16"
+    count = needed_gpus(chosen, QWEN8, place, workload)
+    assert count in (4, 8)
+    assert plan_memory(chosen, QWEN8, place._replace(count=count), workload).fits is True
+
+
+def test_where_nothing_helps_nothing_is_promised() -> None:
+    chosen, workload, place = load_recipe(None).recipe, Workload(context=1024), Place("cuda", 1, 2 * GIB)
+    assert remedy(chosen, QWEN8, place, workload) is None
+    assert needed_gpus(chosen, QWEN8, place, workload) is None
+
+
+def test_the_context_is_the_recipes_or_a_prompt_and_the_answer() -> None:
+    assert Workload.context_of(recipe(), SHAPE) == 150
+    assert Workload.context_of(recipe("sampling.max_context=0"), SHAPE) == 612
+    assert Workload.context_of(recipe("sampling.max_context=99999"), SHAPE) == 4096
