@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+from pathlib import Path
 
+import pytest
+import torch
+
+from askesis.environments.fakes import make_echo_world
 from askesis.policy.shape import ModelShape, shape_of
 from askesis.recipe import Recipe, load_recipe
 from askesis.training.memory import Need, Place, Workload, needed_gpus, plan_memory, remedy
+from small_run import start
+from tiny_model import write_tiny_model
 
 GIB = 1 << 30
 SHAPE = ModelShape(
@@ -131,3 +139,50 @@ def test_the_context_is_the_recipes_or_a_prompt_and_the_answer() -> None:
     assert Workload.context_of(recipe(), SHAPE) == 150
     assert Workload.context_of(recipe("sampling.max_context=0"), SHAPE) == 612
     assert Workload.context_of(recipe("sampling.max_context=99999"), SHAPE) == 4096
+
+
+def _resident(name: str) -> int:
+    """Bytes by the system's own account."""
+    (line,) = [text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith(f"{name}:")]
+    return int(line.split()[1]) * 1024
+
+
+def _train(overrides: list[str], out: str) -> None:
+    torch.set_num_threads(1)
+    before = _resident("VmRSS")
+    start(load_recipe(None, overrides), make_echo_world(turns=1))
+    Path(out).write_text(str(_resident("VmHWM") - before))
+
+
+TOLERANCE = (0.85, 1.35)
+"""Reckoned over measured. To reckon too little is worse than too much."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell what is resident")
+@pytest.mark.parametrize(
+    "more", [[], ["learner.kind=evolution", "learner.evolution.method=es"]], ids=["gradient", "es"]
+)
+def test_a_real_run_needs_what_was_reckoned(more: list[str], tmp_path: Path) -> None:
+    """16 M parameters. The run is a fork of this process, so that only its own memory is measured, and the constant for
+    libraries is left out on both sides.
+    """
+    folder = write_tiny_model(
+        tmp_path / "model", hidden_size=512, intermediate_size=1536, num_hidden_layers=5, head_dim=64,
+        num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=2048,
+    )  # fmt: skip
+    overrides = [
+        f'policy.name="{folder}"', f'run.dir="{tmp_path / "run"}"', "run.threads=1", "training.steps=1",
+        "rollout.groups_per_step=8", "rollout.group_size=4", "sampling.max_tokens=24", "sampling.max_context=128",
+        "evaluation.num_tasks=0", 'environment.instruction=""', "agent.format=none", *more,
+    ]  # fmt: skip
+    if not more:
+        overrides += ["training.micro_batch_tokens=1024", "algorithm.options.kl_beta=0.0"]
+    chosen, shape = load_recipe(None, overrides).recipe, shape_of(str(folder))
+    plan = plan_memory(chosen, shape, Place("cpu"), Workload(context=128, threads=1))
+    reckoned = plan.peak - next(need.size for need in plan.needs if need.name == "program and libraries")
+    child = multiprocessing.get_context("fork").Process(target=_train, args=(overrides, str(tmp_path / "out")))
+    child.start()
+    child.join(120)
+    assert child.exitcode == 0
+    measured = int((tmp_path / "out").read_text())
+    assert TOLERANCE[0] < reckoned / measured < TOLERANCE[1], (reckoned >> 20, measured >> 20)
