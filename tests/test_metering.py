@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askesis.metering import Activity, Meter, charging, current_meter, metered
@@ -48,7 +48,8 @@ def test_what_is_taken_is_gone_and_the_rest_goes_on() -> None:
     assert meter.take([Activity.OTHER, Activity.EVALUATION]) == {"other": 7, "evaluation": 3}
 
 
-@given(st.lists(st.tuples(st.sampled_from(list(Activity)[:-1]), st.booleans(), st.integers(0, 9)), max_size=60))
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from(list(Activity)[:-1]), st.booleans(), st.integers(0, 9)), max_size=30))
 def test_the_seconds_add_up_to_the_time_that_has_passed(moves: list[tuple[Activity, bool, int]]) -> None:
     clock = Hand()
     meter = Meter(clock)

@@ -206,10 +206,16 @@ def _explain(schema: type[BaseModel], error: ValidationError, origins: Mapping[s
     return RecipeError(
         what,
         where=where,
-        got=None if isinstance(got, BaseModel) else without_secrets(got) if isinstance(got, str) else got,
+        got=_showable(got),
         expected=hint or expected,
         next_step="\n            ".join(["`askesis train RECIPE --explain` lists every key", *more]),
     )
+
+
+def _showable(got: object) -> object:
+    if got is None or isinstance(got, BaseModel):
+        return None
+    return without_secrets(got if isinstance(got, str) else repr(got))
 
 
 def _suggest(schema: type[BaseModel], loc: Sequence[str]) -> str:

@@ -40,6 +40,10 @@ def prepare(resolved: Resolved[Recipe]) -> Prepared:
         from askesis.training.observe.endpoint import check_endpoint
 
         check_endpoint(recipe.observe.metrics_host, recipe.observe.metrics_port)
+    if recipe.observe.traces:
+        from askesis.training.observe.spans import require_spans
+
+        require_spans()
     run = RunDir(default_run_dir(resolved))
     found = versions() | {"threads": str(recipe.run.threads or os.cpu_count())}
     run.check(resolved, found)  # cheap refusals first: building the world may import its library

@@ -54,7 +54,7 @@ def test_an_unusual_wait_is_a_warning() -> None:
 
 def test_errors_and_what_libraries_say_are_lines_too() -> None:
     out = io.StringIO()
-    with pytest.raises(RecipeError), JsonLog(out, "R"):
+    with warnings.catch_warnings(action="always"), pytest.raises(RecipeError), JsonLog(out, "R"):
         logging.getLogger("some.library").warning("%d shards are missing", 3)
         logging.getLogger("some.library").info("nothing")
         warnings.warn("old", UserWarning, stacklevel=1)

@@ -9,8 +9,20 @@ import pytest
 
 from askesis.errors import MissingExtra
 from askesis.training.observe import observer as observer_module
+from askesis.training.observe import spans as spans_module
 from askesis.training.observe.spans import NoSpans, OtelSpans, open_spans
 from small_run import small, start
+
+
+def remembering() -> tuple[Any, OtelSpans]:
+    pytest.importorskip("opentelemetry.sdk")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    memory, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    return memory, OtelSpans(provider)
 
 
 def test_switched_off_there_is_nothing() -> None:
@@ -22,24 +34,26 @@ def test_switched_off_there_is_nothing() -> None:
 
 
 def test_without_the_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.setattr(spans_module, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="opentelemetry-sdk") as caught:
         open_spans(is_on=True, run_id="R")
     assert "askesis[otel]" in str(caught.value)
 
 
+def test_of_an_error_only_its_type_is_kept() -> None:
+    memory, spans = remembering()
+    with pytest.raises(ValueError, match="a tool"), spans.span("step", step=3):
+        raise ValueError("a tool wrote this")
+    (span,) = memory.get_finished_spans()
+    assert span.attributes == {"step": 3, "error.type": "ValueError"} and not span.events
+    assert span.status.status_code.name == "ERROR" and "tool" not in span.to_json()
+
+
 def test_a_run_sends_one_span_per_step_phase_and_session(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("opentelemetry.sdk")
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-    memory = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(memory))
-    monkeypatch.setattr(observer_module, "open_spans", lambda *, is_on, run_id: OtelSpans(provider))
+    memory, open_ones = remembering()
+    monkeypatch.setattr(observer_module, "open_spans", lambda *, is_on, run_id: open_ones)
     start(small(tiny_folder, tmp_path / "run", "training.steps=2", "observe.traces=true"))
     spans: list[Any] = list(memory.get_finished_spans())
     by_id = {s.context.span_id: s for s in spans}
@@ -64,26 +78,18 @@ def test_a_run_sends_one_span_per_step_phase_and_session(
 
 
 def test_a_session_that_failed_says_whose_fault_it_was(tiny_folder: Path) -> None:
-    pytest.importorskip("opentelemetry.sdk")
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
     from askesis.clock import VirtualClock
     from askesis.gateway import Session
     from askesis.rollout.session import Outcome
     from askesis.trace import Budgets, Failure, FailureOrigin, StopReason, Task, TraceBuilder, Verdict, VerdictStatus
 
-    memory = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(memory))
+    memory, spans = remembering()
     failure = Failure(origin=FailureOrigin.TOOL, kind="timeout", message="secret text")
     task = Task(key="sum/1", environment="sums", payload={})
     session = Session(
         id="g/0", task=task, group_id="g", member_index=0, seed=1, policy_version=0, budgets=Budgets(),
         clock=VirtualClock(),
     )  # fmt: skip
-    spans = OtelSpans(provider)
     spans.on_session(
         Outcome(
             session=session,

@@ -125,7 +125,7 @@ def test_a_store_that_cannot_be_read_now_is_said(finished: RunDir, tmp_path: Pat
     run.identity_file.write_bytes(finished.identity_file.read_bytes())
     run.update_state(status="finished")
     run.store.write_bytes(b"no database" * 100)
-    assert "damaged" in shown(run)
+    assert "the store was cut" in shown(run)
 
 
 def test_the_command_shows_once_and_as_json(finished: RunDir, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,9 @@ models and tools wrote is never part of a span.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from askesis.errors import MissingExtra
@@ -16,9 +17,13 @@ from askesis.errors import MissingExtra
 if TYPE_CHECKING:
     from askesis.rollout.session import Outcome
 
-__all__ = ["NoSpans", "OtelSpans", "Spans", "open_spans"]
+__all__ = ["NoSpans", "OtelSpans", "Spans", "open_spans", "require_spans"]
 
 _NANO = 1_000_000_000
+_PACKAGES = {
+    "opentelemetry-sdk": "opentelemetry.sdk",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry.exporter.otlp.proto.http",
+}
 
 
 class Spans(Protocol):
@@ -63,10 +68,20 @@ class OtelSpans:
         self._provider = provider
         self._tracer = provider.get_tracer("askesis")
 
-    def span(self, name: str, **attributes: str | int | float) -> AbstractContextManager[object]:
-        """See :class:`Spans`."""
-        manager: AbstractContextManager[object] = self._tracer.start_as_current_span(name, attributes=attributes)
-        return manager
+    @contextmanager
+    def span(self, name: str, **attributes: str | int | float) -> Iterator[None]:
+        """See :class:`Spans`. Of an error its type is kept; its message may quote what a tool wrote."""
+        from opentelemetry.trace import StatusCode
+
+        with self._tracer.start_as_current_span(
+            name, attributes=attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield
+            except BaseException as error:
+                span.set_status(StatusCode.ERROR)
+                span.set_attribute("error.type", type(error).__name__)
+                raise
 
     def on_session(self, outcome: Outcome) -> None:
         """A span from the session's start to now, below the span that is open now."""
@@ -93,6 +108,17 @@ class OtelSpans:
         self._provider.shutdown()
 
 
+def require_spans() -> None:
+    """Raise MissingExtra unless the packages of the extra ``otel`` are installed; loads none of them."""
+    for package, module in _PACKAGES.items():
+        try:
+            found = find_spec(module)
+        except ModuleNotFoundError:  # not even what it lies in
+            found = None
+        if found is None:
+            raise MissingExtra(package, "otel", "observe.traces")
+
+
 def open_spans(*, is_on: bool, run_id: str) -> Spans:
     """Spans over OTLP/HTTP to where OTEL_EXPORTER_OTLP_ENDPOINT says, from a thread of their own; or none.
 
@@ -101,13 +127,12 @@ def open_spans(*, is_on: bool, run_id: str) -> Spans:
     """
     if not is_on:
         return NoSpans()
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        raise MissingExtra("opentelemetry-sdk", "otel", "observe.traces") from error
+    require_spans()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     resource = Resource.create({"service.name": "askesis", "askesis.run": run_id})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
