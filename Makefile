@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint claims bench docs clean
+.PHONY: setup demo test test-long lint claims bench docs clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,10 @@ lint: setup
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Long runs on a real PostgreSQL server, kills, and measured memory: two minutes.
+test-long: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m opt_in
 
 claims: setup
 	$(BIN)/python -m benchmarks.quickstart --json

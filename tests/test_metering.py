@@ -48,7 +48,7 @@ def test_what_is_taken_is_gone_and_the_rest_goes_on() -> None:
     assert meter.take([Activity.OTHER, Activity.EVALUATION]) == {"other": 7, "evaluation": 3}
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(list(Activity)[:-1]), st.booleans(), st.integers(0, 9)), max_size=30))
 def test_the_seconds_add_up_to_the_time_that_has_passed(moves: list[tuple[Activity, bool, int]]) -> None:
     clock = Hand()

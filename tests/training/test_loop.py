@@ -27,13 +27,6 @@ from askesis.training.rundir import RunDir
 from small_run import Interrupted, ParityEvaluator, final, parity, small, start
 
 
-@pytest.fixture(scope="module")
-def unbroken(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("unbroken") / "run"
-    start(small(tiny_folder, run))
-    return run
-
-
 def test_a_run_leaves_what_it_promises(unbroken: Path, tiny_folder: Path) -> None:
     assert {"run.json", "state.json", "store.db", "heads.jsonl", "checkpoints", "model"} <= {
         p.name for p in unbroken.iterdir()

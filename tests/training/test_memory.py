@@ -116,13 +116,18 @@ def test_the_smallest_change_that_helps_is_named() -> None:
     place = Place("cuda", 1, 74 * GIB)
     assert plan_memory(chosen.recipe, QWEN8, place, workload).fits is False
     change = remedy(chosen.recipe, QWEN8, place, workload)
-    assert change is not None and change.startswith("training.micro_batch_tokens=")
-    smaller = load_recipe(None, [f"{r.key}={json.dumps(r.value)}" for r in chosen.rows if r.differs] + [change]).recipe
+    assert change is not None and {part.partition("=")[0] for part in change.split()} <= {
+        "training.micro_batch_tokens",
+        "engine.max_batch",
+    }
+    own = [f"{row.key}={json.dumps(row.value)}" for row in chosen.rows if row.differs]
+    smaller = load_recipe(None, [*own, *change.split()]).recipe  # what is advised can be typed
     assert plan_memory(smaller, QWEN8, place, workload).fits is True
 
 
 def test_all_parameters_of_a_large_model_become_adapters_or_more_gpus() -> None:
-    chosen, workload, place = load_recipe(None).recipe, Workload(context=1024), Place("cuda", 1, 74 * GIB)
+    chosen = load_recipe(None, ["evaluation.num_tasks=16"]).recipe
+    workload, place = Workload(context=1024), Place("cuda", 1, 74 * GIB)
     assert remedy(chosen, QWEN8, place, workload) == "policy.lora_rank=16 policy.dtype=bfloat16"
     count = needed_gpus(chosen, QWEN8, place, workload)
     assert count in (4, 8)
@@ -147,42 +152,46 @@ def _resident(name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _train(overrides: list[str], out: str) -> None:
+def _train(overrides: list[str], warm_up: list[str], out: str) -> None:
     torch.set_num_threads(1)
+    start(load_recipe(None, [*overrides, *warm_up]), make_echo_world(turns=1))  # brings in the libraries' own pages
     before = _resident("VmRSS")
     start(load_recipe(None, overrides), make_echo_world(turns=1))
     Path(out).write_text(str(_resident("VmHWM") - before))
 
 
-TOLERANCE = (0.85, 1.35)
+TOLERANCE = (0.9, 1.3)
 """Reckoned over measured. To reckon too little is worse than too much."""
 
 
+@pytest.mark.opt_in
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell what is resident")
 @pytest.mark.parametrize(
     "more", [[], ["learner.kind=evolution", "learner.evolution.method=es"]], ids=["gradient", "es"]
 )
-def test_a_real_run_needs_what_was_reckoned(more: list[str], tmp_path: Path) -> None:
-    """16 M parameters. The run is a fork of this process, so that only its own memory is measured, and the constant for
-    libraries is left out on both sides.
+def test_a_real_run_needs_what_was_reckoned(more: list[str], tiny_folder: Path, tmp_path: Path) -> None:
+    """10 M parameters. The run is a fork of this process that has trained a tiny model before, so that the constant for
+    libraries can be left out on both sides.
     """
     folder = write_tiny_model(
-        tmp_path / "model", hidden_size=512, intermediate_size=1536, num_hidden_layers=5, head_dim=64,
+        tmp_path / "model", hidden_size=512, intermediate_size=1536, num_hidden_layers=3, head_dim=64,
         num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=2048,
     )  # fmt: skip
     overrides = [
         f'policy.name="{folder}"', f'run.dir="{tmp_path / "run"}"', "run.threads=1", "training.steps=1",
-        "rollout.groups_per_step=8", "rollout.group_size=4", "sampling.max_tokens=24", "sampling.max_context=128",
+        "rollout.groups_per_step=4", "rollout.group_size=4", "sampling.max_tokens=16", "sampling.max_context=128",
         "evaluation.num_tasks=0", 'environment.instruction=""', "agent.format=none", *more,
     ]  # fmt: skip
     if not more:
-        overrides += ["training.micro_batch_tokens=1024", "algorithm.options.kl_beta=0.0"]
+        overrides += ["training.micro_batch_tokens=256", "algorithm.options.kl_beta=0.0"]
+    warm_up = [f'policy.name="{tiny_folder}"', f'run.dir="{tmp_path / "warm-up"}"']
     chosen, shape = load_recipe(None, overrides).recipe, shape_of(str(folder))
     plan = plan_memory(chosen, shape, Place("cpu"), Workload(context=128, threads=1))
     reckoned = plan.peak - next(need.size for need in plan.needs if need.name == "program and libraries")
-    child = multiprocessing.get_context("fork").Process(target=_train, args=(overrides, str(tmp_path / "out")))
+    child = multiprocessing.get_context("fork").Process(target=_train, args=(overrides, warm_up, str(tmp_path / "out")))
     child.start()
     child.join(120)
     assert child.exitcode == 0
     measured = int((tmp_path / "out").read_text())
+    print(f"reckoned {reckoned >> 20} MiB, measured {measured >> 20} MiB")
     assert TOLERANCE[0] < reckoned / measured < TOLERANCE[1], (reckoned >> 20, measured >> 20)

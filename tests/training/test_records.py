@@ -44,18 +44,14 @@ def new_url(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
         server.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
-@pytest.fixture(scope="module")
-def unbroken(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("unbroken") / "run"
-    start(small(tiny_folder, run))
-    return run
-
-
 def on(url: str) -> str:
     return f'store.url="{url}"'
 
 
-@pytest.mark.parametrize("place", [None, "_checkpoint", "_record", "_samples"])
+@pytest.mark.parametrize(
+    "place",
+    ["_record", *(pytest.param(place, marks=pytest.mark.opt_in) for place in (None, "_checkpoint", "_samples"))],
+)
 def test_a_run_on_a_server_ends_as_one_in_a_file(
     place: str | None,
     unbroken: Path,
@@ -89,7 +85,7 @@ def _child(folder: str, run: str, url: str) -> None:
     start(small(folder, Path(run), on(url)))
 
 
-@pytest.mark.slow
+@pytest.mark.opt_in
 def test_killed_at_random_moments_a_run_on_a_server_ends_the_same(
     unbroken: Path, tiny_folder: Path, tmp_path: Path, new_url: Callable[[], str]
 ) -> None:
@@ -106,6 +102,7 @@ def test_killed_at_random_moments_a_run_on_a_server_ends_the_same(
     assert final(run) == final(unbroken)
 
 
+@pytest.mark.opt_in
 def test_every_command_that_opens_a_store_finds_it(
     tiny_folder: Path, tmp_path: Path, new_url: Callable[[], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +123,7 @@ def test_every_command_that_opens_a_store_finds_it(
     assert PASSWORD not in shown + (run / "run.json").read_text() + (run / "state.json").read_text()
 
 
+@pytest.mark.opt_in
 def test_a_password_file_will_do(
     tiny_folder: Path, tmp_path: Path, new_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +163,7 @@ def test_a_second_process_is_told_who_drives_the_run(
     assert run.state_file.read_bytes() == before
 
 
+@pytest.mark.opt_in
 def test_the_server_names_the_driver_of_another_folder(
     tiny_folder: Path, tmp_path: Path, new_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +179,7 @@ def test_the_server_names_the_driver_of_another_folder(
     assert not two.begun
 
 
+@pytest.mark.opt_in
 def test_records_that_are_elsewhere_are_not_begun_anew(
     unbroken: Path, tiny_folder: Path, tmp_path: Path, new_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

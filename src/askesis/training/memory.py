@@ -7,7 +7,7 @@ optimiser are shared out, the engine's copy is whole on each. Bytes throughout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -189,7 +189,8 @@ def _learning(recipe: Recipe, shape: ModelShape, place: Place, workload: Workloa
     elif place.count > 1:
         layer = shape.num_joint // shape.num_layers * _BYTES[recipe.policy.dtype]
         yield Need(name="layers gathered", size=2 * layer, when=When.UPDATE, keys="")
-    activations = tokens * shape.num_layers * layer_bytes(recipe, shape, place)
+    # One layer more: what the layer that is being computed needs besides.
+    activations = tokens * (shape.num_layers + 1) * layer_bytes(recipe, shape, place)
     key = "training.micro_batch_tokens"
     yield Need(name="activations", size=activations, when=When.UPDATE, keys=key)
     logits = threads * _CHUNK_COPIES * 4 * min(tokens // threads * shape.vocabulary, _CHUNK)
@@ -197,18 +198,21 @@ def _learning(recipe: Recipe, shape: ModelShape, place: Place, workload: Workloa
 
 
 def layer_bytes(recipe: Recipe, shape: ModelShape, place: Place) -> int:
-    """Kept of one token by one layer for the way back."""
-    q, kv = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    """Kept of one token by one layer for the way back; counted with hooks on saved tensors, see docs/scaling.md."""
+    hidden, inner, size = shape.hidden, shape.inner, _BYTES[recipe.policy.dtype]
+    query, key = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    rank = recipe.policy.lora_rank
     if _is_joint(recipe, place, shape):
-        return 4 * (2 * shape.hidden + 3 * (q + kv) + 3 * shape.inner)
-    size = _BYTES[recipe.policy.dtype]
-    modules = size * (4 * shape.hidden + 7 * (q + kv) + 5 * shape.inner) + 4 * (4 * shape.hidden + 2 * (q + kv))
-    adapters = 4 * (5 * shape.hidden + q + shape.inner) if recipe.policy.lora_rank else 0
-    return modules + adapters
+        return round(8 * hidden + 16 * inner + 12.5 * (query + key))
+    if not rank:
+        return round((8 + 4 * size) * hidden + 4 * size * inner + (4.5 + 3 * size) * (query + key))
+    if size == 4:
+        return round(16 * hidden + 16 * inner + 12.5 * (query + key) + 28 * rank)
+    return round(28 * hidden + 10 * inner + 12.5 * query + 8.25 * key + 28 * rank)
 
 
 def _checkpoint(recipe: Recipe, shape: ModelShape, place: Place) -> Iterator[Need]:
-    """The optimiser is copied where it lies, then once more on its way to the disk."""
+    """The optimiser is copied where it lies, then once more into the bytes of the file, which are on the processor."""
     trained = _trained(recipe, shape) * 4 // place.count
     copies = 4 if place.device == "cpu" else 2
     if recipe.learner.kind == "evolution":
@@ -216,50 +220,53 @@ def _checkpoint(recipe: Recipe, shape: ModelShape, place: Place) -> Iterator[Nee
     yield Need(name="copies for a checkpoint", size=copies * trained, when=When.CHECKPOINT, keys="policy.lora_rank")
 
 
-_Change = tuple[str, Callable[[Recipe], Recipe]]
+def _set(recipe: Recipe, section: str, **values: object) -> Recipe:
+    return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
 
 
-def _set(section: str, **values: object) -> Callable[[Recipe], Recipe]:
-    def change(recipe: Recipe) -> Recipe:
-        return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
+class _Change(NamedTuple):
+    """Overrides, and how much they change: of the result first, then of the speed."""
 
-    return change
-
-
-def _changes(recipe: Recipe) -> Iterator[_Change]:
-    """Changes that save memory, those first that change least of the result."""
-    gradient = recipe.learner.kind == "gradient"
-    tokens, rows = recipe.training.micro_batch_tokens, recipe.engine.max_batch
-    while gradient and tokens > 256:
-        tokens //= 2
-        yield f"training.micro_batch_tokens={tokens}", _set("training", micro_batch_tokens=tokens)
-    while rows > 16:
-        rows //= 2
-        yield f"engine.max_batch={rows}", _set("engine", max_batch=rows)
-    if gradient and not recipe.policy.lora_rank:
-        policy = _set("policy", lora_rank=16, dtype="bfloat16")
-        yield "policy.lora_rank=16 policy.dtype=bfloat16", policy
-    if gradient:
-        yield "learner.kind=evolution policy.lora_rank=0 policy.dtype=bfloat16", _evolve
+    cost: tuple[int, int]
+    overrides: tuple[str, ...]
+    recipe: Recipe
 
 
-def _evolve(recipe: Recipe) -> Recipe:
-    return _set("learner", kind="evolution")(_set("policy", lora_rank=0, dtype="bfloat16")(recipe))
+def _methods(recipe: Recipe) -> Iterator[_Change]:
+    yield _Change((0, 0), (), recipe)
+    if recipe.learner.kind != "gradient":
+        return
+    if not recipe.policy.lora_rank:
+        lora = _set(recipe, "policy", lora_rank=16, dtype="bfloat16")
+        yield _Change((1, 0), ("policy.lora_rank=16", "policy.dtype=bfloat16"), lora)
+    overrides = ["learner.kind=evolution"] + ["policy.lora_rank=0"] * bool(recipe.policy.lora_rank)
+    evolves = _set(_set(recipe, "learner", kind="evolution"), "policy", lora_rank=0, dtype="bfloat16")
+    yield _Change((2, 0), (*overrides, "policy.dtype=bfloat16"), evolves)
+
+
+def _halved(change: _Change, section: str, name: str, least: int) -> Iterator[_Change]:
+    """The change, and with it a setting that is halved again and again."""
+    yield change
+    value, times = int(getattr(getattr(change.recipe, section), name)), 0
+    while value > least:
+        value, times = max(value // 2, least), times + 1
+        yield _Change(
+            (change.cost[0], change.cost[1] + times),
+            (*change.overrides, f"{section}.{name}={value}"),
+            _set(change.recipe, section, **{name: value}),
+        )
 
 
 def remedy(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> str | None:
-    """The overrides that make the run fit, alone or together; None when none of these does."""
-    for text, change in _changes(recipe):
-        if plan_memory(change(recipe), shape, place, workload).fits:
-            return text
-    chosen: dict[str, str] = {}
-    smaller = recipe
-    for text, change in _changes(recipe):
-        smaller = change(smaller)
-        for override in text.split():
-            chosen[override.partition("=")[0]] = override
-        if plan_memory(smaller, shape, place, workload).fits:
-            return " ".join(chosen.values())
+    """The overrides that make the run fit and change least; None when none of these does."""
+    changes: list[_Change] = []
+    for method in _methods(recipe):
+        for smaller in _halved(method, "engine", "max_batch", 16):
+            is_gradient = smaller.recipe.learner.kind == "gradient"
+            changes += _halved(smaller, "training", "micro_batch_tokens", 256) if is_gradient else [smaller]
+    for change in sorted(changes, key=lambda change: change.cost):
+        if plan_memory(change.recipe, shape, place, workload).fits:
+            return " ".join(change.overrides)
     return None
 
 

@@ -80,12 +80,16 @@ def test_a_run_refuses_a_public_address_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_port_that_is_taken_stops_the_run_with_its_name(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_said_with_its_number() -> None:
+    async def serve(port: int) -> None:
+        async with serving(told(), "127.0.0.1", port):
+            raise AssertionError("two servers on one port")
+
     with listen("127.0.0.1", 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(AskesisError, match="address cannot be used") as caught:
-            start(small(tiny_folder, tmp_path / "run", f"observe.metrics_port={port}"))
+            asyncio.run(serve(port))
     assert str(port) in str(caught.value)
 
 

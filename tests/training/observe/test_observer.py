@@ -58,15 +58,8 @@ def test_seconds_of_steps_and_between_them_are_kept_apart(tmp_path: Path) -> Non
     assert observer.on_session is None
 
 
-@pytest.fixture(scope="module")
-def plain(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("plain") / "run"
-    start(small(tiny_folder, run))
-    return run
-
-
-def test_every_step_says_where_its_time_went(plain: Path) -> None:
-    with Store.open(plain / "store.db", read_only=True) as store:
+def test_every_step_says_where_its_time_went(unbroken: Path) -> None:
+    with Store.open(unbroken / "store.db", read_only=True) as store:
         series = store.metrics(store.runs()[0].record.run_id)
     steps = dict(series["step_seconds"])
     for step in (2, 3, 4):
@@ -97,7 +90,7 @@ def test_evolution_says_it_too(tiny_folder: Path, tmp_path: Path) -> None:
         assert (series[metric_name(activity.label)][0][1] or 0.0) > 0, activity
 
 
-def test_those_who_watch_change_nothing(plain: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_those_who_watch_change_nothing(unbroken: Path, tiny_folder: Path, tmp_path: Path) -> None:
     """With a Prometheus endpoint that is scraped all the time, the weights and the log are the same."""
     httpx = pytest.importorskip("httpx")
     pytest.importorskip("prometheus_client")
@@ -109,7 +102,7 @@ def test_those_who_watch_change_nothing(plain: Path, tiny_folder: Path, tmp_path
 
     def scrape() -> None:
         with httpx.Client() as client:
-            while not done.wait(0.005):
+            while not done.wait(0.05):
                 try:
                     seen.append(client.get(f"http://127.0.0.1:{port}/metrics").text)
                 except httpx.TransportError:
@@ -122,5 +115,5 @@ def test_those_who_watch_change_nothing(plain: Path, tiny_folder: Path, tmp_path
     finally:
         done.set()
         thread.join()
-    assert final(tmp_path / "run") == final(plain)
+    assert final(tmp_path / "run") == final(unbroken)
     assert any("askesis_steps_planned 4.0" in text for text in seen)

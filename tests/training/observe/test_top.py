@@ -24,11 +24,9 @@ from askesis.training.rundir import RunDir, find_run
 from small_run import Interrupted, small, start
 
 
-@pytest.fixture(scope="module")
-def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    run = tmp_path_factory.mktemp("top") / "run"
-    start(small(tiny_folder, run))
-    return RunDir(run)
+@pytest.fixture
+def finished(unbroken: Path) -> RunDir:
+    return RunDir(unbroken)
 
 
 def shown(run: RunDir, *, now: float | None = None) -> str:
