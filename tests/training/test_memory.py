@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,9 @@ def test_the_numbers_by_hand_on_a_processor() -> None:
     assert sizes["joint weights of a pass, and their gradients"] == 2 * (800_000 + 1_000_000) * 4
     # 32 answers in rows of their own of 150 tokens, since prompts of 50 tokens are too short to be shared;
     # keys and values of 2 layers, 2 heads of 16, float32.
-    assert sizes["keys and values being sampled"] == 32 * 150 * (2 * 2 * 2 * 16) * 4
-    assert sizes["keys and values kept"] == sizes["keys and values being sampled"]
+    token = (2 * 2 * 2 * 16) * 4
+    assert sizes["keys and values being sampled"] == 32 * 160 * token  # in steps of 16
+    assert sizes["keys and values kept"] == 32 * 150 * token
     assert "reference" not in sizes and "weights that sample, kept back" not in sizes
     # The optimiser's two tensors twice: in its state, and on the way to the file.
     assert sizes["copies for a checkpoint"] == 4 * 4_000_000
@@ -61,13 +63,14 @@ def test_the_numbers_by_hand_on_a_processor() -> None:
 def test_what_a_long_prompt_a_long_answer_and_a_budget_change() -> None:
     token = 2 * 2 * 2 * 16 * 4
     long = needs(recipe("sampling.max_context=600"), Place("cpu"), Workload(context=600))
-    assert long["keys and values being sampled"].size == max(32 * 100 + 4 * 500, 10 * 600) * token
-    grows = needs(recipe("sampling.max_tokens=149"), Place("cpu"), Workload(context=150))
-    assert grows["keys and values being sampled"].size == round(32 * 150 * token * 5 / 3)
+    assert long["keys and values being sampled"].size == max(32 * 112 + 4 * 500, 10 * 608) * token
+    # Ten answers of 400 tokens: room for 144, then 224, 336 and 512; the last two lie side by side.
+    grows = recipe("sampling.max_tokens=400", "rollout.groups_per_step=1")
+    assert needs(grows, Place("cpu"), Workload(context=410))["keys and values being sampled"].size == 10 * 848 * token
     kept = needs(recipe("engine.kv_tokens=7"), Place("cpu"), Workload(context=150))
     assert kept["keys and values kept"].size == 7 * token
     narrow = needs(recipe("engine.max_batch=4"), Place("cpu"), Workload(context=150))
-    assert narrow["keys and values being sampled"].size == 4 * 150 * token
+    assert narrow["keys and values being sampled"].size == 4 * 160 * token
 
 
 def test_a_reference_and_weights_kept_back_are_whole_copies() -> None:
@@ -195,3 +198,19 @@ def test_a_real_run_needs_what_was_reckoned(more: list[str], tiny_folder: Path, 
     measured = int((tmp_path / "out").read_text())
     print(f"reckoned {reckoned >> 20} MiB, measured {measured >> 20} MiB")
     assert TOLERANCE[0] < reckoned / measured < TOLERANCE[1], (reckoned >> 20, measured >> 20)
+
+
+CLUSTER = sorted((Path(__file__).parents[2] / "recipes/cluster").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CLUSTER, ids=lambda path: path.stem)
+def test_a_recipe_for_a_cluster_fits_where_its_head_says(path: Path) -> None:
+    found = re.search(
+        rf"# askesis plan recipes/cluster/{path.name} --gpus (\d+) --gpu-memory (\d+)\n", path.read_text()
+    )
+    assert found is not None
+    chosen = load_recipe(path).recipe
+    shape = shape_of(chosen.policy.name)
+    place = Place("cuda", int(found[1]), int(found[2]) * GIB)
+    plan = plan_memory(chosen, shape, place, Workload(context=Workload.context_of(chosen, shape)))
+    assert plan.fits is True and plan.peak > 0.4 * int(found[2]) * GIB

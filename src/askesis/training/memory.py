@@ -25,9 +25,8 @@ _CHUNK = 1 << 24
 """Logits that the learner holds at once."""
 _CHUNK_COPIES = 4
 """Logits, their logarithms, probabilities, and the gradient."""
-_SHORT_ANSWER = 128
-"""Tokens for which the cache is made at once. Longer answers make it grow by half, beside the old one."""
-_GROWTH = 5 / 3
+_ROOM, _STEP = 128, 16
+"""Tokens of an answer for which the cache is made at first, and of which its width is a multiple."""
 _SHARED_FROM = 64
 """A prompt of so many tokens is kept once for all answers to it."""
 _DEFAULT_PROMPT = 512
@@ -161,17 +160,30 @@ def _sampling(recipe: Recipe, shape: ModelShape, place: Place, workload: Workloa
     rows = min(rollout.groups_per_step * per_task, most)
     held_out = min(recipe.evaluation.num_tasks * recipe.evaluation.samples, most)
     prompt = workload.context - answer
-    shared = prompt >= _SHARED_FROM and per_task > 1
-    groups = -(-rows // per_task)
-    own = rows * answer + groups * prompt if shared else rows * workload.context
-    tokens = -(-max(own, held_out * workload.context) // place.count)
-    grown = tokens * token * (_GROWTH if answer > _SHORT_ANSWER else 1)
-    kept = min(engine.kv_tokens * token if engine.kv_tokens else _KEPT[place.device], tokens * token)
-    keys = "engine.max_batch, rollout.groups_per_step, sampling.max_tokens"
-    yield Need(name="keys and values being sampled", size=round(grown), when=When.ALWAYS, keys=keys)
+    is_shared = prompt >= _SHARED_FROM and per_task > 1
+    groups = -(-rows // per_task) if is_shared else 0
+    training = rows * _columns(0 if is_shared else prompt, answer) + groups * prompt
+    tokens = -(-max(training, held_out * _columns(prompt, answer)) // place.count)
+    all_kept = -(-max(rows, held_out) * workload.context // place.count) * token
+    kept = min(engine.kv_tokens * token if engine.kv_tokens else _KEPT[place.device], all_kept)
+    keys = "engine.max_batch, rollout.groups_per_step, sampling.max_tokens, evaluation.num_tasks"
+    yield Need(name="keys and values being sampled", size=tokens * token, when=When.ALWAYS, keys=keys)
     yield Need(name="keys and values kept", size=kept, when=When.ALWAYS, keys="engine.kv_tokens")
     logits = 3 * -(-max(rows, held_out) // place.count) * shape.vocabulary * 4
     yield Need(name="distributions being sampled from", size=logits, when=When.SAMPLING, keys="engine.max_batch")
+
+
+def _columns(prompt: int, answer: int) -> int:
+    """Tokens of one row for which the cache has memory at its worst: it grows by half, beside the old one."""
+    width = most = _rounded(prompt + min(answer, _ROOM))
+    while width < prompt + answer:
+        wider = _rounded(width + max(width // 2, _STEP))
+        width, most = wider, width + wider
+    return most
+
+
+def _rounded(tokens: int) -> int:
+    return -(-tokens // _STEP) * _STEP
 
 
 def _learning(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> Iterator[Need]:

@@ -100,6 +100,8 @@ def _print(recipe: Recipe, plan: MemoryPlan, shape: ModelShape, workload: Worklo
         f"{shape.name}: {shape.num_parameters:,} parameters, {shape.num_layers} layers; learner {recipe.learner.kind}, "
         f"contexts of {workload.context:,} tokens, on {where}"
     )
+    if not recipe.sampling.max_context:
+        print("Prompts of 512 tokens are taken; sampling.max_context says it closer.")
     rows = [(need.name, _gib(need.size), need.when.value, need.keys) for need in plan.needs]
     rows.append((f"peak{each}, at its {plan.worst.value}", _gib(plan.peak), "", ""))
     output.table(("what", "GiB", "held", "decided by"), rows)
