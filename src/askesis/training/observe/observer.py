@@ -19,6 +19,7 @@ from askesis.training.rundir import RunDir
 
 if TYPE_CHECKING:
     from askesis.rollout.session import Outcome
+    from askesis.training.observe.endpoint import RunMetrics
 
 __all__ = ["Observer"]
 
@@ -38,11 +39,11 @@ class Observer:
         self.meter = Meter()
         self._spans = open_spans(is_on=section.traces, run_id=run_id)
         listeners: list[Listener] = [progress, LiveFile(run.live)]
-        self._metrics = None
+        self._metrics: RunMetrics | None = None
         if section.metrics_port:
-            from askesis.training.observe.endpoint import RunMetrics
+            from askesis.training.observe import endpoint
 
-            self._metrics = RunMetrics(run_id)
+            self._metrics = endpoint.RunMetrics(run_id)
             listeners.append(self._metrics)
         self.progress = Told(listeners)
 
