@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
     device: str
     """``cpu`` or ``cuda``."""
-    count: int = 1
+    gpus: int = 1
     """GPUs that share the learner."""
     limit: int | None = None
     """Memory of each; None when it is not known."""
@@ -143,19 +143,19 @@ def _weights(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload
     whole = shape.num_parameters * size
     adapters = policy.lora_rank * shape.lora_per_rank * 4
     key = "policy.name, policy.dtype"
-    yield Need(name="parameters", size=(whole + adapters) // place.count, when=When.ALWAYS, keys=key)
+    yield Need(name="parameters", size=(whole + adapters) // place.gpus, when=When.ALWAYS, keys=key)
     yield Need(name="engine's copy", size=copied, when=When.ALWAYS, keys=key)
     if recipe.learner.kind == "gradient" and recipe.training.staleness > 1:
         stale = whole + adapters + copied
         yield Need(name="weights that sample, kept back", size=stale, when=When.ALWAYS, keys="training.staleness")
     if workload.has_reference and not policy.lora_rank:
-        yield Need(name="reference", size=whole // place.count, when=When.ALWAYS, keys="algorithm")
+        yield Need(name="reference", size=whole // place.gpus, when=When.ALWAYS, keys="algorithm")
 
 
 def _sampling(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> Iterator[Need]:
     token = shape.kv_values * _BYTES[recipe.policy.dtype]
     engine, rollout, answer = recipe.engine, recipe.rollout, min(recipe.sampling.max_tokens, workload.context)
-    most = min(rollout.max_concurrent * place.count, engine.max_batch * place.count)
+    most = min(rollout.max_concurrent * place.gpus, engine.max_batch * place.gpus)
     per_task = 1 if recipe.learner.kind == "evolution" else rollout.group_size
     rows = min(rollout.groups_per_step * per_task, most)
     held_out = min(recipe.evaluation.num_tasks * recipe.evaluation.samples, most)
@@ -163,13 +163,13 @@ def _sampling(recipe: Recipe, shape: ModelShape, place: Place, workload: Workloa
     is_shared = prompt >= _SHARED_FROM and per_task > 1
     groups = -(-rows // per_task) if is_shared else 0
     training = rows * _columns(0 if is_shared else prompt, answer) + groups * prompt
-    tokens = -(-max(training, held_out * _columns(prompt, answer)) // place.count)
-    all_kept = -(-max(rows, held_out) * workload.context // place.count) * token
+    tokens = -(-max(training, held_out * _columns(prompt, answer)) // place.gpus)
+    all_kept = -(-max(rows, held_out) * workload.context // place.gpus) * token
     kept = min(engine.kv_tokens * token if engine.kv_tokens else _KEPT[place.device], all_kept)
     keys = "engine.max_batch, rollout.groups_per_step, sampling.max_tokens, evaluation.num_tasks"
     yield Need(name="keys and values being sampled", size=tokens * token, when=When.ALWAYS, keys=keys)
     yield Need(name="keys and values kept", size=kept, when=When.ALWAYS, keys="engine.kv_tokens")
-    logits = 3 * -(-max(rows, held_out) // place.count) * shape.vocabulary * 4
+    logits = 3 * -(-max(rows, held_out) // place.gpus) * shape.vocabulary * 4
     yield Need(name="distributions being sampled from", size=logits, when=When.SAMPLING, keys="engine.max_batch")
 
 
@@ -191,14 +191,14 @@ def _learning(recipe: Recipe, shape: ModelShape, place: Place, workload: Workloa
     threads = workload.threads if _is_joint(recipe, place, shape) else 1
     tokens = max(recipe.training.micro_batch_tokens, workload.context)
     key = "policy.lora_rank"
-    yield Need(name="gradients", size=trained // place.count, when=When.ALWAYS, keys=key)
-    yield Need(name="optimiser (AdamW)", size=2 * trained // place.count, when=When.ALWAYS, keys=key)
+    yield Need(name="gradients", size=trained // place.gpus, when=When.ALWAYS, keys=key)
+    yield Need(name="optimiser (AdamW)", size=2 * trained // place.gpus, when=When.ALWAYS, keys=key)
     if _is_joint(recipe, place, shape):
         joint = threads * (shape.num_joint + shape.num_parameters) * 4
         yield Need(
             name="joint weights of a pass, and their gradients", size=joint, when=When.UPDATE, keys="run.threads"
         )
-    elif place.count > 1:
+    elif place.gpus > 1:
         layer = shape.num_joint // shape.num_layers * _BYTES[recipe.policy.dtype]
         yield Need(name="layers gathered", size=2 * layer, when=When.UPDATE, keys="")
     # One layer more: what the layer that is being computed needs besides.
@@ -225,7 +225,7 @@ def layer_bytes(recipe: Recipe, shape: ModelShape, place: Place) -> int:
 
 def _checkpoint(recipe: Recipe, shape: ModelShape, place: Place) -> Iterator[Need]:
     """The optimiser is copied where it lies, then once more into the bytes of the file, which are on the processor."""
-    trained = _trained(recipe, shape) * 4 // place.count
+    trained = _trained(recipe, shape) * 4 // place.gpus
     copies = 4 if place.device == "cpu" else 2
     if recipe.learner.kind == "evolution":
         copies = 2 if place.device == "cpu" else 0
@@ -286,7 +286,7 @@ def needed_gpus(recipe: Recipe, shape: ModelShape, place: Place, workload: Workl
     """The smallest power of two of such GPUs that suffices; None when more of them do not help."""
     count = 1
     while count <= MAX_GPUS:
-        if plan_memory(recipe, shape, place._replace(count=count), workload).fits:
+        if plan_memory(recipe, shape, place._replace(gpus=count), workload).fits:
             return count
         count *= 2
     return None

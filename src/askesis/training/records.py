@@ -79,10 +79,10 @@ def _elsewhere(run: RunDir, target: Path | str) -> CheckpointError:
 def _driven(run: RunDir, error: StoreBusy) -> StoreBusy:
     """Who drives the run is in its folder; of a run in another folder only the database knows."""
     process = run.state().get("process")
-    is_ours = process is not None and is_alive(process) is not False
+    known = process if process and is_alive(process) is not False else None
     return StoreBusy(
         "another process drives this run",
         where=str(run.path),
-        got=describe_process(process) if is_ours else error.got,
+        got=error.got if known is None else describe_process(known),
         next_step="let it finish, or end it first; `askesis top RUN` shows what it does",
     )

@@ -94,8 +94,8 @@ def _as_json(plan: MemoryPlan, shape: ModelShape, workload: Workload, advice: li
 
 def _print(recipe: Recipe, plan: MemoryPlan, shape: ModelShape, workload: Workload, advice: list[str] | None) -> None:
     place = plan.place
-    each = "" if place.count == 1 else " each"
-    where = "this machine's memory" if place.device == "cpu" else f"{place.count} GPU{'s' * (place.count > 1)}"
+    each = "" if place.gpus == 1 else " each"
+    where = "this machine's memory" if place.device == "cpu" else f"{place.gpus} GPU{'s' * (place.gpus > 1)}"
     print(
         f"{shape.name}: {shape.num_parameters:,} parameters, {shape.num_layers} layers; learner {recipe.learner.kind}, "
         f"contexts of {workload.context:,} tokens, on {where}"
@@ -105,7 +105,7 @@ def _print(recipe: Recipe, plan: MemoryPlan, shape: ModelShape, workload: Worklo
     rows = [(need.name, _gib(need.size), need.when.value, need.keys) for need in plan.needs]
     rows.append((f"peak{each}, at its {plan.worst.value}", _gib(plan.peak), "", ""))
     output.table(("what", "GiB", "held", "decided by"), rows)
-    if place.count > 1:
+    if place.gpus > 1:
         print("More than one GPU is arithmetic for a fully sharded learner; this version trains on one device.")
     if plan.fits is None:
         print("It is not known how much memory there is; say it with --gpu-memory GIB.")
