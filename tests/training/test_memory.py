@@ -133,8 +133,9 @@ def test_all_parameters_of_a_large_model_become_adapters_or_more_gpus() -> None:
     workload, place = Workload(context=1024), Place("cuda", 1, 74 * GIB)
     assert remedy(chosen, QWEN8, place, workload) == "policy.lora_rank=16 policy.dtype=bfloat16"
     count = needed_gpus(chosen, QWEN8, place, workload)
-    assert count in (4, 8)
+    assert count is not None and count > 1
     assert plan_memory(chosen, QWEN8, place._replace(gpus=count), workload).fits is True
+    assert plan_memory(chosen, QWEN8, place._replace(gpus=count // 2), workload).fits is False
 
 
 def test_where_nothing_helps_nothing_is_promised() -> None:
