@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-cluster test-vllm lint claims bench docs clean
+.PHONY: setup demo test test-long test-cluster test-vllm lint claims bench docs clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,9 @@ lint: setup
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
+# Long runs on a real PostgreSQL server, kills, and measured memory: two minutes.
+test-long: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m opt_in
 # Ray and real PostgreSQL under kill -9: minutes, and Ray is installed for it.
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'

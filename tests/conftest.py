@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from tiny_model import write_tiny_model
 
 if TYPE_CHECKING:
     from askesis.policy.loading import Policy
+    from cluster.postgres import PostgresServer
 
 
 # The same examples at every run, so that a failure is a failure of the code. HYPOTHESIS_PROFILE=search looks further.
@@ -40,3 +41,19 @@ def tiny(tiny_folder: Path) -> Policy:
     from askesis.policy.loading import load_policy
 
     return load_policy(str(tiny_folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    """A running PostgreSQL server with a database ``empty`` that holds an empty store."""
+    pytest.importorskip("psycopg", reason="a store at a URL needs psycopg")
+    from askesis.store import Store
+    from cluster.postgres import ServerMissing, running_server
+
+    try:
+        with running_server() as started:
+            started.sql("CREATE DATABASE empty")
+            Store.open(started.url("empty")).close()
+            yield started
+    except ServerMissing as error:
+        pytest.skip(str(error))

@@ -83,6 +83,8 @@ def test_links_and_named_files_exist(page: Path) -> None:
         "serve",
         "runs",
         "show",
+        "top",
+        "plan",
         "report",
         "envs",
         "algorithms",
@@ -92,3 +94,23 @@ def test_links_and_named_files_exist(page: Path) -> None:
         "schedule",
     }
     assert commands <= known
+
+
+def test_the_tests_that_the_security_page_names_exist() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/security.md").read_text())
+    assert len(named) > 20
+    assert [f"{path}::{name}" for path, name in named if f"def {name}(" not in (ROOT / path).read_text()] == []
+
+
+def test_the_security_page_knows_everything_that_listens() -> None:
+    """A new module that opens a port has to be thought about, and written down."""
+    known = {
+        "gateway/http/listening.py",  # for the gateway and the metrics of a run
+        "environments/search/server.py",
+        "environments/adapters/openenv/serving.py",
+        "environments/adapters/mcp/serving.py",
+    }
+    sources = ROOT / "src" / "askesis"
+    opens = re.compile(r"uvicorn\.(run|Config|Server)|\.bind\(|start_server\(|create_server\(|\.run\(.*transport=")
+    listening = {str(p.relative_to(sources)) for p in sources.rglob("*.py") if opens.search(p.read_text())}
+    assert listening <= known, "write it into docs/security.md, then here"

@@ -10,8 +10,10 @@ TEMPLATE = (
 )
 
 
-def write_tiny_model(folder: Path, *, architecture: str = "qwen3", template: str = TEMPLATE, seed: int = 0) -> Path:
-    """A byte-level tokenizer and a random two-layer decoder in the Hugging Face layout."""
+def write_tiny_model(
+    folder: Path, *, architecture: str = "qwen3", template: str = TEMPLATE, seed: int = 0, **sizes: int
+) -> Path:
+    """A byte-level tokenizer and a random two-layer decoder in the Hugging Face layout; ``sizes`` replace its own."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoModelForCausalLM, GemmaConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
@@ -26,15 +28,18 @@ def write_tiny_model(folder: Path, *, architecture: str = "qwen3", template: str
     )
     fast.chat_template = template
     config_type = {"qwen3": Qwen3Config, "llama": LlamaConfig, "gemma": GemmaConfig}[architecture]
+    own = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 256,
+    }
     config = config_type(
         vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=256,
+        **(own | sizes),
         tie_word_embeddings=True,
         pad_token_id=fast.pad_token_id,
         eos_token_id=fast.eos_token_id,

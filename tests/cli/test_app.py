@@ -29,7 +29,9 @@ def test_help_loads_nothing_heavy_and_lists_every_command() -> None:
     )
     out = python(code)
     assert out.splitlines()[-1] == "[]" and out.splitlines()[-2] == "0"
-    commands = "doctor pretrain train evaluate chat serve runs show report envs algorithms store align schedule"
+    commands = (
+        "doctor pretrain train evaluate chat serve runs show top plan report envs algorithms store align schedule"
+    )
     for command in commands.split():
         assert command in out
 

@@ -25,7 +25,7 @@ from askesis.trace import (
     Verdict,
     VerdictStatus,
 )
-from cluster.postgres import PostgresServer, ServerMissing, running_server
+from cluster.postgres import PostgresServer
 
 _numbers = itertools.count()
 RUN = RunRecord(run_id="R", recipe_hash="abc", recipe={"lr": 0.1}, seed=7, versions={"torch": "2.13.0"})
@@ -142,19 +142,6 @@ def _templates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             full.log_metrics("R", step, {"loss": 1.0 / (step + 1), "reward": None})
         full.write_head(folder / "full.heads")
     return folder / "empty.db", folder / "full.db"
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[PostgresServer]:
-    """A running PostgreSQL server with a database ``empty`` that holds an empty store."""
-    pytest.importorskip("psycopg", reason="a store at a URL needs psycopg")
-    try:
-        with running_server() as started:
-            started.sql("CREATE DATABASE empty")
-            Store.open(started.url("empty")).close()
-            yield started
-    except ServerMissing as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

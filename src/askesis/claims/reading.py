@@ -49,7 +49,7 @@ def read_run(path: Path, *, setting: str, arm: str, seed: int) -> FinishedRun:
     """Read the run in ``path``. Raises StoreError or CheckpointError when it is damaged."""
     run = RunDir(path)
     run_id = run.identity()["run_id"]
-    with Store.open(run.store, create=False, read_only=True) as store:
+    with Store.open(run.store_target, create=False, read_only=True) as store:
         summaries = store.trace_summaries(run_id, limit=1 << 31)
         series = store.metrics(run_id)
     counts: dict[int, dict[str, Count]] = {}

@@ -151,12 +151,43 @@ def show(
     run: RunName,
     trace: Annotated[str | None, typer.Option(help="Show one trace, by its id (or its end).")] = None,
     limit: Annotated[int, typer.Option(help="Traces to list.")] = 10,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Show where the time of its steps went.")] = False,
     json: Json = False,
 ) -> None:
     """Show a run: how far, how good, what it sampled."""
     from askesis.cli.commands import show as command
 
-    command.run(run, trace, limit=limit, json_output=json)
+    command.run(run, trace, limit=limit, timeline=timeline, json_output=json)
+
+
+@app.command()
+def top(
+    run: RunName,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Show it once and leave.")] = False,
+    json: Json = False,
+) -> None:
+    """Watch a run: what it does now, its numbers, where its time goes. Reads only."""
+    from askesis.cli.commands import top as command
+
+    command.run(run, every_s=every, once=once, json_output=json)
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs that share the learner.", min=1)] = None,
+    gpu_memory: Annotated[float | None, typer.Option(help="Memory of each, GiB.", min=0.1)] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Memory of this machine, GiB; what it has by default.", min=0.1)
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Reckon the memory that a recipe needs, before anything is loaded. Exit code 1 when it does not fit."""
+    from askesis.cli.commands import plan as command
+
+    return command.run(recipe, overrides or [], gpus=gpus, gpu_gib=gpu_memory, host_gib=memory, json_output=json)
 
 
 @app.command()

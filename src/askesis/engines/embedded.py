@@ -16,6 +16,7 @@ from askesis.engines.protocol import Capabilities, Completion, Request
 from askesis.engines.scheduler import Call, Result, Scheduler
 from askesis.engines.verify import open_decoder
 from askesis.errors import ContextOverflow, EngineError
+from askesis.metering import Activity, Meter, current_meter
 from askesis.policy.loading import Policy, weights_hash
 
 __all__ = ["Admission", "EmbeddedEngine", "sample_batch"]
@@ -68,7 +69,7 @@ class EmbeddedEngine:
             prefill_tokens=prefill_tokens,
             kv_tokens=kept if kv_tokens is None else kv_tokens,
         )
-        self._capabilities = Capabilities(token_exact=True, shares_weights=True, kernel=kernel)
+        self._capabilities = Capabilities(token_exact=True, shares_weights=True, kernel=kernel, meters_itself=True)
         self._version = 0
         self._waiting: list[Call] = []
         self._live: Counter[str] = Counter()
@@ -77,6 +78,7 @@ class EmbeddedEngine:
         self._pump: asyncio.Task[None] | None = None
         self._orders: deque[Callable[[], None]] = deque()
         self._busy = False
+        self._meter: Meter | None = None
         self._closed = False
         self._own_thread = None
         if thread is None:
@@ -135,6 +137,8 @@ class EmbeddedEngine:
         if self._closed:
             raise _closed()
         self._loop = asyncio.get_running_loop()
+        if not self._busy:  # what has begun to be charged ends there
+            self._meter = current_meter()
         future: asyncio.Future[Completion] = self._loop.create_future()
         call = Call(request, owner=future)
         self._waiting.append(call)
@@ -200,6 +204,8 @@ class EmbeddedEngine:
     def _start(self) -> None:
         if not self._busy:
             self._busy = True
+            if self._meter is not None:
+                self._meter.enter(Activity.SAMPLING)
             self._thread.submit(self._work, asyncio.get_running_loop())
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -218,6 +224,8 @@ class EmbeddedEngine:
     def _rest(self) -> None:
         """The thread has nothing left to do."""
         self._busy = False
+        if self._meter is not None:
+            self._meter.leave(Activity.SAMPLING)
         while self._orders:  # given since the thread looked
             self._orders.popleft()()
         if self._closed:

@@ -95,6 +95,8 @@ class Capabilities:
     """Uses the learner's own tensors, so that an update needs no copy."""
     kernel: str = ""
     """What computes the logits, and why it is not the fastest when it is not."""
+    meters_itself: bool = False
+    """Charges its own computing to the present meter (:mod:`askesis.metering`); of others, calls under way count."""
 
 
 class Engine(Protocol):

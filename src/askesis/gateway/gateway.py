@@ -20,6 +20,7 @@ import numpy as np
 from askesis.engines import Completion, Engine, Request, Sampling, TracksSessions
 from askesis.errors import BudgetExhausted, ContextOverflow, TraceError
 from askesis.gateway.session import Session
+from askesis.metering import Activity, charging
 from askesis.policy.template import ChatTemplate
 from askesis.streams import seed_of
 from askesis.trace import Call, Failure, Fork, Message, StopReason, Trace, TraceBuilder
@@ -147,17 +148,19 @@ class Endpoint:
 
     def count_tokens(self, text: str) -> int:
         """How many tokens ``text`` is by itself."""
-        return len(self._template.encode_text(text))
+        with charging(Activity.TOKENISING):
+            return len(self._template.encode_text(text))
 
     def shorten(self, text: str, max_tokens: int) -> str:
         """The start of ``text`` that is at most ``max_tokens`` tokens by itself."""
         head = text[: max_tokens * _CHARACTERS_PER_TOKEN]  # 100 MB are not tokenised to keep 500 tokens
-        ids = self._template.encode_text(head)
-        kept = max_tokens
-        while len(ids) > max_tokens:
-            head = self._template.decode(ids[:kept]).rstrip("\ufffd")  # the cut may go through a character
-            kept -= 1
+        with charging(Activity.TOKENISING):
             ids = self._template.encode_text(head)
+            kept = max_tokens
+            while len(ids) > max_tokens:
+                head = self._template.decode(ids[:kept]).rstrip("\ufffd")  # the cut may go through a character
+                kept -= 1
+                ids = self._template.encode_text(head)
         return head
 
     async def chat(
@@ -190,8 +193,9 @@ class Endpoint:
         key = self._next_key
         self._num_calls += 1
         self._next_key += 1
-        context, fresh = self._context(messages)
-        context = [*context, *self._template.encode_text(prefill)] if prefill else context
+        with charging(Activity.TOKENISING):
+            context, fresh = self._context(messages)
+            context = [*context, *self._template.encode_text(prefill)] if prefill else context
         wanted = sampling or self._sampling
         space = self._context_length - len(context)
         if space < 1:
@@ -206,7 +210,7 @@ class Endpoint:
         self._num_reserved += limit
         try:
             async with asyncio.timeout(self._seconds_left()):
-                done = await self._engine.generate(
+                done = await self._generate(
                     Request(
                         prefix=tuple(context),
                         sampling=replace(wanted, max_tokens=limit),
@@ -224,8 +228,9 @@ class Endpoint:
             self._num_reserved -= limit
         if self._closed:
             raise TraceError("a call came back after its session was closed", where=f"session {self.session.id}")
-        done = self._cut(done, stop)
-        reply = Message(role="assistant", content=self._template.decode(done.tokens))
+        with charging(Activity.TOKENISING):
+            done = self._cut(done, stop)
+            reply = Message(role="assistant", content=self._template.decode(done.tokens))
         self._num_sampled += len(done.tokens)
         self._conversations[key] = tuple(messages)
         self._builder.record(
@@ -270,6 +275,12 @@ class Endpoint:
     def messages_of(self, key: int) -> tuple[Message, ...]:
         """The conversation that call ``key`` was sent."""
         return self._conversations[key]
+
+    async def _generate(self, request: Request) -> Completion:
+        if self._engine.capabilities.meters_itself:
+            return await self._engine.generate(request)
+        with charging(Activity.SAMPLING):
+            return await self._engine.generate(request)
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Keep a JSON-ready event (a tool call, a guard's decision) in the trace."""

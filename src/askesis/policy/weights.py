@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, Self
 
 import torch
 
-__all__ = ["Layer", "Projection", "Unsupported", "Weights", "fingerprint"]
+__all__ = ["FAMILY", "Layer", "Projection", "Unsupported", "Weights", "fingerprint"]
 
-_FAMILY = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "GemmaForCausalLM")
+FAMILY = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "GemmaForCausalLM")
+"""Architectures that are laid out here."""
 _STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 
 
@@ -98,8 +99,8 @@ class Weights:
             Unsupported: it is not of the family; the message says in what.
         """
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        if type(base).__name__ not in _FAMILY:
-            raise Unsupported(f"{type(base).__name__} is not one of {', '.join(_FAMILY)}")
+        if type(base).__name__ not in FAMILY:
+            raise Unsupported(f"{type(base).__name__} is not one of {', '.join(FAMILY)}")
         config, inner = base.config, base.model
         rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
         if rope not in _STATIC_ROPE:

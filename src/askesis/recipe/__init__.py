@@ -7,6 +7,7 @@ from askesis.recipe.schema import (
     EngineSection,
     EnvironmentSection,
     EvaluationSection,
+    ObserveSection,
     PolicySection,
     Recipe,
     RolloutSection,
@@ -14,6 +15,7 @@ from askesis.recipe.schema import (
     SamplingSection,
     Section,
     StatesSection,
+    StoreSection,
     TrainingSection,
 )
 
@@ -23,6 +25,7 @@ __all__ = [
     "EngineSection",
     "EnvironmentSection",
     "EvaluationSection",
+    "ObserveSection",
     "PolicySection",
     "Recipe",
     "Resolved",
@@ -32,6 +35,7 @@ __all__ = [
     "SamplingSection",
     "Section",
     "StatesSection",
+    "StoreSection",
     "TrainingSection",
     "load_recipe",
     "resolve",

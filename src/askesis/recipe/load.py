@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from askesis.errors import RecipeError, did_you_mean
-from askesis.recipe.schema import NOT_HASHED, Recipe
+from askesis.recipe.schema import NOT_HASHED, Recipe, without_secrets
 from askesis.trace.types import canonical_json
 
 __all__ = ["Resolved", "Row", "load_recipe", "resolve"]
@@ -141,7 +141,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
         raise RecipeError(
             "an override is not of the form section.key=value",
             where=COMMAND_LINE,
-            got=override,
+            got=without_secrets(override),
             expected="for example training.lr=3e-4",
         )
     try:
@@ -157,7 +157,10 @@ def _set(document: dict[str, Any], key: str, value: Any, override: str) -> None:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
             raise RecipeError(
-                f"{section!r} is a value, not a section", where=COMMAND_LINE, got=override, expected="section.key=value"
+                f"{section!r} is a value, not a section",
+                where=COMMAND_LINE,
+                got=without_secrets(override),
+                expected="section.key=value",
             )
     table[last] = value
 
@@ -203,10 +206,16 @@ def _explain(schema: type[BaseModel], error: ValidationError, origins: Mapping[s
     return RecipeError(
         what,
         where=where,
-        got=None if isinstance(got, BaseModel) else got,
+        got=_showable(got),
         expected=hint or expected,
         next_step="\n            ".join(["`askesis train RECIPE --explain` lists every key", *more]),
     )
+
+
+def _showable(got: object) -> object:
+    if got is None or isinstance(got, BaseModel):
+        return None
+    return without_secrets(got if isinstance(got, str) else repr(got))
 
 
 def _suggest(schema: type[BaseModel], loc: Sequence[str]) -> str:

@@ -6,9 +6,11 @@ unknown keys in the same way when they are built.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 __all__ = [
     "NOT_HASHED",
@@ -20,6 +22,7 @@ __all__ = [
     "EvaluationSection",
     "EvolutionSection",
     "LearnerSection",
+    "ObserveSection",
     "Option",
     "PolicySection",
     "Recipe",
@@ -28,8 +31,10 @@ __all__ = [
     "SamplingSection",
     "Section",
     "StatesSection",
+    "StoreSection",
     "TrainingSection",
     "VllmSection",
+    "without_secrets",
 ]
 
 NOT_HASHED = frozenset(
@@ -44,9 +49,14 @@ NOT_HASHED = frozenset(
         "engine.vllm.update_timeout_s",
         "engine.vllm.urls",
         "engine.vllm.weights_dir",
-        "run.dir",
         *(f"cluster.{name}" for name in ("address", "cpus_per_worker", "gpus_per_worker", "keep_sessions", "kind")),
         *(f"cluster.{name}" for name in ("timeout_s", "workers")),
+        "observe.metrics_host",
+        "observe.metrics_port",
+        "observe.traces",
+        "run.dir",
+        "run.log_format",
+        "store.url",
         "training.checkpoint_every",
         "training.keep_checkpoints",
         "training.max_drift",
@@ -76,6 +86,57 @@ class RunSection(Section):
     """Root of all random streams."""
     threads: int = Field(default=0, ge=0, le=4096)
     """CPU threads for the tensors; 0 means all cores. Bit-exact resume needs the same number."""
+    log_format: Literal["text", "json"] = "text"
+    """``text``: a live region on a terminal, plain lines elsewhere; ``json``: one JSON object per line."""
+
+
+_PASSWORD = re.compile(r"(?:://[^@/?#]*:[^@]*@)|(?:[?&](?:ssl)?password=)", re.IGNORECASE)
+_SECRETS = (
+    (re.compile(r"://.*@"), "://***@"),
+    (re.compile(r"((?:^|[?&\s])(?:ssl)?password=)[^&\s]*", re.IGNORECASE), r"\1***"),
+)
+
+
+def without_secrets(text: str) -> str:
+    """``text`` without what may be the user and the password of an address in it."""
+    for pattern, shown in _SECRETS:
+        text = pattern.sub(shown, text)
+    return text
+
+
+class StoreSection(Section):
+    """Where traces, verdicts and metrics are kept."""
+
+    url: str = ""
+    """``postgresql+psycopg://user@host:5432/database`` (extra ``postgres``); empty: a SQLite file in the run's folder.
+    A recipe is stored with its run, so the password stays outside it: PGPASSWORD, ~/.pgpass or a service file.
+    """
+
+    @field_validator("url")
+    @classmethod
+    def _has_no_password(cls, url: str) -> str:
+        if _PASSWORD.search(url):
+            raise PydanticCustomError(
+                "password_in_url",
+                "the address holds a password, and a recipe is kept with its run; take it out and set PGPASSWORD, or "
+                "write it into ~/.pgpass or a service file",
+            )
+        if url and not re.match(r"postgresql(\+psycopg)?://", url):
+            raise PydanticCustomError(
+                "not_a_url", "no store can lie there; postgresql+psycopg://user@host:5432/database, or leave it empty"
+            )
+        return url
+
+
+class ObserveSection(Section):
+    """Who else may watch a run. Nothing of it changes a result."""
+
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Port of a Prometheus endpoint at ``/metrics`` (extra ``serve``); 0: none."""
+    metrics_host: str = "127.0.0.1"
+    """Address that it listens on. Beyond loopback scrapers need the token in the environment's ASKESIS_TOKEN."""
+    traces: bool = False
+    """Send OpenTelemetry spans of steps, phases and sessions (extra ``otel``) to OTEL_EXPORTER_OTLP_ENDPOINT."""
 
 
 class PolicySection(Section):
@@ -425,6 +486,8 @@ class Recipe(Section):
     """One training run."""
 
     run: RunSection = Field(default_factory=RunSection)
+    store: StoreSection = Field(default_factory=StoreSection)
+    observe: ObserveSection = Field(default_factory=ObserveSection)
     policy: PolicySection = Field(default_factory=PolicySection)
     engine: EngineSection = Field(default_factory=EngineSection)
     cluster: ClusterSection = Field(default_factory=ClusterSection)

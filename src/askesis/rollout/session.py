@@ -9,6 +9,7 @@ from askesis.agents.harness import Agent, End, Harness
 from askesis.environments.protocol import Done, ToolResult, Turn, World, validate_turn
 from askesis.errors import BudgetExhausted, ContextOverflow, EngineError, EnvironmentFault, TraceError
 from askesis.gateway import Endpoint, Gateway, Session
+from askesis.metering import Activity, charging
 from askesis.rollout.boundary import SessionFailed, failure_of, guarded
 from askesis.rollout.program import ProgramHost
 from askesis.trace import (
@@ -81,7 +82,8 @@ async def _play(
     try:
         turn = await _environment_call(world, session, None, timeout_s)
         if programs is not None and isinstance(turn, Turn):
-            return await programs.play(endpoint, session, _only_seat(turn)[1]), None
+            with charging(Activity.ENVIRONMENT):
+                return await programs.play(endpoint, session, _only_seat(turn)[1]), None
         while isinstance(turn, Turn):
             if turn.info:
                 endpoint.note({"event": "turn", "info": dict(turn.info)})
@@ -120,7 +122,8 @@ async def _environment_call(
     def call() -> Awaitable[Turn | Done]:
         return environment.reset(session) if acts is None else environment.step(session, acts)
 
-    value = await guarded(call, FailureOrigin.ENVIRONMENT, timeout_s=timeout_s, what=f"{world.name}.{name}")
+    with charging(Activity.ENVIRONMENT):
+        value = await guarded(call, FailureOrigin.ENVIRONMENT, timeout_s=timeout_s, what=f"{world.name}.{name}")
     return validate_turn(value, where=name)
 
 
@@ -130,12 +133,13 @@ def _tool_caller(
     """Calls the world's tools under a deadline; what is not a result is the tool's failure."""
 
     async def call_tool(call: ToolCall) -> ToolResult:
-        result = await guarded(
-            lambda: world.environment.call_tool(session, seat, call),
-            FailureOrigin.TOOL,
-            timeout_s=timeout_s,
-            what=f"{world.name}.{call.name[:80]!r}",  # a name that a policy made up
-        )
+        with charging(Activity.ENVIRONMENT):
+            result = await guarded(
+                lambda: world.environment.call_tool(session, seat, call),
+                FailureOrigin.TOOL,
+                timeout_s=timeout_s,
+                what=f"{world.name}.{call.name[:80]!r}",  # a name that a policy made up
+            )
         if isinstance(result, ToolResult) and isinstance(result.content, str):
             return result
         raise SessionFailed(
@@ -161,12 +165,13 @@ def _only_seat(turn: Turn) -> tuple[str, tuple[Message, ...]]:
 
 async def _close(world: World, session: Session, endpoint: Endpoint, timeout_s: float) -> None:
     try:
-        await guarded(
-            lambda: world.environment.close(session),
-            FailureOrigin.ENVIRONMENT,
-            timeout_s=timeout_s,
-            what=f"{world.name}.close",
-        )
+        with charging(Activity.ENVIRONMENT):
+            await guarded(
+                lambda: world.environment.close(session),
+                FailureOrigin.ENVIRONMENT,
+                timeout_s=timeout_s,
+                what=f"{world.name}.close",
+            )
     except SessionFailed as error:  # the episode is over and stays valid; that its clean-up failed is noted
         endpoint.note({"event": "close_failed", "kind": error.failure.kind, "message": error.failure.message})
 
@@ -183,12 +188,13 @@ async def _judge(world: World, trace: Trace, session: Session, timeout_s: float)
     if failure is not None:
         return Verdict(status=VerdictStatus.ERROR, evaluator=evaluator, error=failure)
     try:
-        verdict = await guarded(
-            lambda: world.evaluator.score(trace, session.task),
-            FailureOrigin.EVALUATOR,
-            timeout_s=timeout_s,
-            what=evaluator,
-        )
+        with charging(Activity.JUDGING):
+            verdict = await guarded(
+                lambda: world.evaluator.score(trace, session.task),
+                FailureOrigin.EVALUATOR,
+                timeout_s=timeout_s,
+                what=evaluator,
+            )
         if not isinstance(verdict, Verdict):
             raise SessionFailed(
                 Failure(

@@ -86,10 +86,12 @@ def check_metric_row(row: Row[Any]) -> None:
         raise altered(f"metric {row.run_id} {row.name} {row.step}", "it does not match its checksum")
 
 
-def metrics(connection: Connection, run_id: str) -> dict[str, list[tuple[int, float | None]]]:
+def metrics(connection: Connection, run_id: str, from_step: int = 0) -> dict[str, list[tuple[int, float | None]]]:
     """Steps and values by name."""
     table = schema.metrics
     query = select(table).where(table.c.run_id == run_id).order_by(table.c.name, table.c.step)
+    if from_step:
+        query = query.where(table.c.step >= from_step)
     series: dict[str, list[tuple[int, float | None]]] = {}
     with decoding("table metrics"):
         for row in connection.execute(query).all():

@@ -8,6 +8,8 @@ costs most, to encode and to hash, is done before. Readers have a snapshot and w
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +38,13 @@ _WRITE = _TURN + "SELECT 1 FROM log_state WHERE id = 1 FOR UPDATE"
 _MIGRATE = _TURN + "SELECT pg_advisory_xact_lock(7274204127)"
 """The number is ours alone by being arbitrary."""
 
+_HOLDER = """
+SELECT a.application_name, a.client_addr, to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS UTC') since
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND ((l.classid::bigint << 32) | l.objid::bigint) = (%s # hashtext(current_schema()))
+"""
 _STATEMENT_TIMEOUT_S = 3600
 """Longer than any check of a large store takes; a statement that never ends is cut off."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
@@ -129,10 +138,23 @@ class PostgresDatabase:
         connection = self._connected()
         name = canonical_json(["askesis run", run_id])
         key = int.from_bytes(hashlib.sha256(name).digest()[:8], "big", signed=True)
-        with self._translated(f"another process drives the run {run_id}"):
-            connection.info["begin"] = "BEGIN"
+        try:
+            with self._translated(f"another process drives the run {run_id}"):
+                connection.info["begin"] = "BEGIN"
+                with connection.begin():
+                    connection.exec_driver_sql("SELECT pg_advisory_lock(%s # hashtext(current_schema()))", (key,))
+        except StoreBusy as error:
+            error.got = self._holder(key) or error.got
+            raise
+
+    def _holder(self, key: int) -> str | None:
+        """Who has the lock, as far as the server lets us see."""
+        with self._translated():
+            connection = self._connected()
+            connection.info["begin"] = _READ
             with connection.begin():
-                connection.exec_driver_sql("SELECT pg_advisory_lock(%s # hashtext(current_schema()))", (key,))
+                row = connection.exec_driver_sql(_HOLDER, (key,)).first()
+        return None if row is None else f"{row.application_name}, address {row.client_addr}, since {row.since}"
 
     def _make_engine(self) -> Engine:
         try:
@@ -142,7 +164,7 @@ class PostgresDatabase:
         patience_s = max(2, round(self._wait_s))
         arguments = {
             "autocommit": True,  # BEGIN is ours, see below
-            "application_name": "askesis",
+            "application_name": f"askesis, process {os.getpid()} on {socket.gethostname()}"[:63],  # what they keep
             "client_encoding": "utf8",
             "connect_timeout": patience_s,
             "keepalives_idle": patience_s,

@@ -222,9 +222,9 @@ class Store:
         numbers = {k: None if v is None or math.isnan(v) else unsigned_zero(v) for k, v in values.items()}
         self._write(lambda c: events.log_metrics(c, run_id, step, numbers))
 
-    def metrics(self, run_id: str) -> dict[str, list[tuple[int, float | None]]]:
-        """Every metric of a run as pairs of step and value, by step."""
-        return self._read(lambda c: listing.metrics(c, run_id))
+    def metrics(self, run_id: str, *, from_step: int = 0) -> dict[str, list[tuple[int, float | None]]]:
+        """Every metric of a run as pairs of step and value, by step; those of earlier steps are left out."""
+        return self._read(lambda c: listing.metrics(c, run_id, from_step))
 
     def trace_summaries(self, run_id: str, *, limit: int = 50, offset: int = 0) -> list[TraceSummary]:
         """One line per trace of a run in stored order, with its latest verdict."""

@@ -127,7 +127,12 @@ def _damaged(path: Path, got: str) -> CheckpointError:
 
 
 def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return {name: _whole(tensor.detach().cpu().contiguous()) for name, tensor in tensors.items()}
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that shares no memory, which the format forbids; one that has its own is not copied."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ sessions, of which learning uses the rewards alone. :class:`Evaluator` is the se
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -16,8 +16,10 @@ from askesis.engines.variants import VariantDecoder
 from askesis.environments import World
 from askesis.errors import AlgorithmError, CheckpointError
 from askesis.learners.evolution import Candidate, EvolutionLearner, Population, member_scores
+from askesis.metering import Activity, charging
 from askesis.recipe import Recipe
 from askesis.rollout import GroupSpec, usable_members
+from askesis.rollout.session import Outcome
 from askesis.store import Group, Store
 from askesis.training.groups import group_specs, refuse_total_failure
 from askesis.training.pieces import make_runner
@@ -60,8 +62,17 @@ class Evaluator(Protocol):
 class _Local:
     """What evaluators in this process have in common."""
 
-    def __init__(self, recipe: Recipe, learner: EvolutionLearner, sampler: Sampler, world: World) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        learner: EvolutionLearner,
+        sampler: Sampler,
+        world: World,
+        *,
+        on_session: Callable[[Outcome], None] | None = None,
+    ) -> None:
         self._recipe, self._learner, self._sampler, self._world = recipe, learner, sampler, world
+        self._on_session = on_session
 
     async def told(self, scores: Sequence[float | None]) -> None:
         """Nothing to do: the learner is this process's own."""
@@ -80,13 +91,15 @@ class LocalEvaluator(_Local):
         learner, sampler = self._learner, self._sampler
         played = []
         for number, member in enumerate(population.members, first):
-            await sampler.compute(partial(learner.put_on, member))
+            with charging(Activity.LEARNER):
+                await sampler.compute(partial(learner.put_on, member))
             sampler.publish(learner.version)  # of the centre; the member's place in its group says the rest
             await sampler.deliver()
             runner = make_runner(self._recipe, learner.policy, sampler.engine, self._world)
             mine = _of_member(specs, number)
-            played.append(await runner.run(mine, policy_version=learner.version))
-        await sampler.compute(learner.restore)
+            played.append(await runner.run(mine, policy_version=learner.version, on_session=self._on_session))
+        with charging(Activity.LEARNER):
+            await sampler.compute(learner.restore)
         sampler.publish(learner.version)
         await sampler.deliver()
         return played
@@ -108,7 +121,8 @@ class SideBySideEvaluator(_Local):
         played: list[list[Group]] = []
         for start in range(0, len(population.members), count):
             members = population.members[start : start + count]
-            await sampler.compute(partial(self._load, members, decoder))
+            with charging(Activity.LEARNER):
+                await sampler.compute(partial(self._load, members, decoder))
             engine.publish(learner.version)
             runner = make_runner(self._recipe, learner.policy, engine, self._world)
             mine = [
@@ -116,7 +130,7 @@ class SideBySideEvaluator(_Local):
                 for place in range(len(members))
                 for spec in _of_member(specs, first + start + place, variant=place)
             ]
-            groups = await runner.run(mine, policy_version=learner.version)
+            groups = await runner.run(mine, policy_version=learner.version, on_session=self._on_session)
             played += [groups[at : at + len(specs)] for at in range(0, len(groups), len(specs))]
         return played
 
@@ -127,10 +141,17 @@ class SideBySideEvaluator(_Local):
         self._learner.restore()
 
 
-def make_evaluator(recipe: Recipe, learner: EvolutionLearner, sampler: Sampler, world: World) -> Evaluator:
-    """The one that the recipe asks for."""
+def make_evaluator(
+    recipe: Recipe,
+    learner: EvolutionLearner,
+    sampler: Sampler,
+    world: World,
+    *,
+    on_session: Callable[[Outcome], None] | None = None,
+) -> Evaluator:
+    """The one in this process that the recipe asks for."""
     kind = SideBySideEvaluator if recipe.learner.evolution.side_by_side > 1 else LocalEvaluator
-    return kind(recipe, learner, sampler, world)
+    return kind(recipe, learner, sampler, world, on_session=on_session)
 
 
 def population_specs(recipe: Recipe, run_id: str, world: World, step: int, stage: int) -> list[GroupSpec]:
@@ -178,7 +199,8 @@ class Evolver:
             sampling_s += time.monotonic() - began
             groups += found
             scores = scores_of(found, self._recipe, size=len(self._learner.ask().members))
-            told = await sampler.compute(partial(self._learner.tell, scores))
+            with charging(Activity.LEARNER):
+                told = await sampler.compute(partial(self._learner.tell, scores))
             await self._evaluator.told(scores)
         sampler.publish(self._learner.version)
         await sampler.deliver()
@@ -187,11 +209,13 @@ class Evolver:
     async def _population(self, step: int, population: Population) -> list[Group]:
         """One group per task; from the store if they were committed."""
         specs = population_specs(self._recipe, self._run_id, self._world, step, population.stage)
-        if self._store.group(specs[0].group_id) is not None:  # they are committed all or not at all
-            return [self._stored(spec.group_id) for spec in specs]
+        with charging(Activity.STORE):
+            if self._store.group(specs[0].group_id) is not None:  # they are committed all or not at all
+                return [self._stored(spec.group_id) for spec in specs]
         groups = merge(specs, await self._evaluator.evaluate(population, specs))
         refuse_total_failure(groups, "train", step)
-        self._store.append_groups(groups)
+        with charging(Activity.STORE):
+            self._store.append_groups(groups)
         return groups
 
     def _stored(self, group_id: str) -> Group:

@@ -23,6 +23,7 @@ from askesis.environments import World
 from askesis.errors import AskesisError, CheckpointError, SelfCheckError
 from askesis.learners import GradientLearner, Sample
 from askesis.learners.evolution import EvolutionLearner
+from askesis.metering import Activity, charging
 from askesis.policy.loading import Policy, save_policy, weights_hash
 from askesis.recipe import Recipe, Resolved
 from askesis.store import Group, RunRecord, Store
@@ -31,6 +32,8 @@ from askesis.training import checkpoint, selfcheck
 from askesis.training.evaluating import evaluation_of, evaluation_sampling, summarise
 from askesis.training.evolving import Evaluator, Evolver, Stepped, make_evaluator
 from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
+from askesis.training.observe.observer import Observer
+from askesis.training.observe.process import this_process
 from askesis.training.pieces import (
     check_learner,
     describe,
@@ -43,6 +46,7 @@ from askesis.training.pieces import (
     state_evaluator,
 )
 from askesis.training.progress import Phase, Progress, StepEvent
+from askesis.training.records import open_records
 from askesis.training.report.data import Evaluation
 from askesis.training.rundir import RunDir
 from askesis.training.sampler import Sampler, load_weights
@@ -75,10 +79,16 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
     started = time.monotonic()
     already_s = float(run.state().get("wall_s", 0.0))
     # Nothing is written before it is known that the run can start.
-    parts = _Parts.load(resolved.recipe, run.path, progress)
-    with Store.open(run.store) as store:  # locks the run: a second process stops here and changes nothing
+    recipe = resolved.recipe
+    parts = _Parts.load(recipe, run.path, progress)
+    with open_records(run, recipe.store.url) as store:  # a second process stops here and changes nothing
         try:
-            run.update_state(status="running", started=run.state().get("started") or time.time())
+            run.update_state(
+                status="running",
+                started=run.state().get("started") or time.time(),
+                store=recipe.store.url or None,
+                process=this_process(),
+            )
             store.add_run(
                 RunRecord(
                     run_id=identity["run_id"],
@@ -88,7 +98,8 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
                     versions=identity["versions"],
                 )
             )
-            trainer = _Trainer(resolved.recipe, run, identity, world, store, progress, parts)
+            observer = Observer(recipe.observe, run, identity["run_id"], progress)
+            trainer = _Trainer(recipe, run, identity, world, store, observer, parts)
             asyncio.run(trainer.run())
             store.set_run_status(identity["run_id"], "finished")
             store.write_head(run.heads)
@@ -165,10 +176,11 @@ class _Trainer:
         identity: Mapping[str, Any],
         world: World,
         store: Store,
-        progress: Progress,
+        observer: Observer,
         parts: _Parts,
     ) -> None:
-        self._recipe, self._run, self._world, self._store, self._progress = recipe, run, world, store, progress
+        self._recipe, self._run, self._world, self._store, self._observer = recipe, run, world, store, observer
+        self._progress = observer.progress
         self._run_id: str = identity["run_id"]
         self._policy, self._learner, self._sampler = parts.policy, parts.learner, parts.sampler
         self.step = 0
@@ -195,28 +207,25 @@ class _Trainer:
 
     async def run(self) -> None:
         """From the last checkpoint, or from the start, to the final model."""
-        settings = self._recipe.training
         try:
-            if self._recipe.engine.kind != "embedded":
-                self._progress.stage("starting the engine")
-                with self._ticking("the servers that sample"):
-                    await self._sampler.start()
-                self._run.update_state(kernel=self._sampler.current.capabilities.kernel)
-            self._resume()
-            await self._sampler.deliver()
-            await self._evaluate("before", 0)
-            while not self._is_done:
-                await self._train_step()
-                done, every = self.step, self._recipe.evaluation.every
-                if every and done % every == 0 and not self._is_done:
-                    await self._evaluate(f"step {done}", done)
-                if self._is_done or (settings.checkpoint_every and done % settings.checkpoint_every == 0):
-                    self._checkpoint()
-            await self._evaluate("after", self.step)
-            self._progress.stage("saving the model")
-            save_policy(self._policy, self._run.model)
-            if isinstance(self._learner, GradientLearner) and self._learner.critic is not None:
-                self._learner.critic.save(self._run.critic)
+            async with self._observer.watching():
+                if self._recipe.engine.kind != "embedded":
+                    self._progress.stage("starting the engine")
+                    with self._ticking("the servers that sample"):
+                        await self._sampler.start()
+                    self._run.update_state(kernel=self._sampler.current.capabilities.kernel)
+                self._resume()
+                await self._sampler.deliver()
+                await self._evaluate("before", 0)
+                while not self._is_done:
+                    with self._observer.phase("step", step=self.step):
+                        await self._train_step()
+                    await self._after_step(self.step)
+                await self._evaluate("after", self.step)
+                self._progress.stage("saving the model")
+                save_policy(self._policy, self._run.model)
+                if isinstance(self._learner, GradientLearner) and self._learner.critic is not None:
+                    self._learner.critic.save(self._run.critic)
         finally:
             if self._evaluator is not None:
                 await self._evaluator.close()
@@ -228,6 +237,15 @@ class _Trainer:
     def _is_done(self) -> bool:
         limit = self._recipe.training.max_sampled_tokens
         return self.step >= self._recipe.training.steps or bool(limit and self._num_sampled >= limit)
+
+    async def _after_step(self, done: int) -> None:
+        settings, every = self._recipe.training, self._recipe.evaluation.every
+        if every and done % every == 0 and not self._is_done:
+            await self._evaluate(f"step {done}", done)
+        if self._is_done or (settings.checkpoint_every and done % settings.checkpoint_every == 0):
+            with self._observer.phase("checkpoint", Activity.CHECKPOINT):
+                self._checkpoint()
+            self._store.log_metrics(self._run_id, done, self._observer.seconds_between())
 
     def _resume(self) -> None:
         checkpoint.clean(self._run.checkpoints)
@@ -285,13 +303,15 @@ class _Trainer:
         else:
             groups, learned, sampled_s = await self._descend(learner)
         metrics = {**rollout_metrics(groups), **state_metrics(groups), **learned, **self._sampler.metrics}
-        self._store.consume(self._run_id, [g.group_id for g in groups], step=self.step)
+        with self._observer.phase("store", Activity.STORE):
+            self._store.consume(self._run_id, [g.group_id for g in groups], step=self.step)
         seconds = time.monotonic() - began
         sampled = sum(m.trace.num_sampled for g in groups for m in g.members)
         metrics |= {
             "step_seconds": seconds,
             "sampling_seconds": sampled_s,
             "tokens_per_second": sampled / seconds,
+            **self._observer.seconds_of_step(),
         }
         self._num_sampled += sampled
         self.step += 1
@@ -306,9 +326,10 @@ class _Trainer:
         if not samples:
             return Stepped(groups, {}, sampled_s)
         await self._self_check(learner, samples)
-        update = await self._sampler.compute(lambda: learner.update(samples))
-        self._sampler.publish(learner.version)
-        await self._sampler.deliver()
+        with self._observer.phase("learner", Activity.LEARNER), self._ticking(f"the update of step {self.step}"):
+            update = await self._sampler.compute(lambda: learner.update(samples))
+            self._sampler.publish(learner.version)
+            await self._sampler.deliver()
         self._watch_drift(update.metrics.get("drift"))
         return Stepped(groups, update.metrics, sampled_s)
 
@@ -316,18 +337,22 @@ class _Trainer:
         """A step of evolution."""
         recipe, sampler = self._recipe, self._sampler
         if self._is_check_due():
-            self._keep_checks(await sampler.compute(lambda: selfcheck.run_evolution_checks(sampler.engine, learner)))
+            with self._observer.phase("checks", Activity.CHECKS):
+                results = await sampler.compute(lambda: selfcheck.run_evolution_checks(sampler.engine, learner))
+            self._keep_checks(results)
         if self._evaluator is None:
             self._evaluator = self._make_evaluator(learner)
         evolver = Evolver(recipe, self._run_id, learner, self._world, self._store, self._evaluator)
         count = recipe.rollout.groups_per_step * recipe.rollout.group_size
-        with self._ticking(f"{count} sessions of train step {self.step}"):
+        awaited = f"{count} sessions of train step {self.step}"
+        with self._ticking(awaited), self._observer.phase("population", sessions=count):
             return await evolver.step(self.step, sampler)
 
     def _make_evaluator(self, learner: EvolutionLearner) -> Evaluator:
         recipe = self._recipe
         if recipe.cluster.kind == "local":
-            return make_evaluator(recipe, learner, self._sampler, self._world)
+            on_session = self._observer.on_session
+            return make_evaluator(recipe, learner, self._sampler, self._world, on_session=on_session)
         from askesis.training.ray_pool import RayPool
         from askesis.training.remote import Base, RemoteEvaluator
 
@@ -368,11 +393,13 @@ class _Trainer:
         """The groups of a step: from the store if they were committed, otherwise sampled, judged and committed."""
         prefix = f"{self._run_id}/{purpose}/{step:06d}"
         places = range(first_place, first_place + len(tasks))
-        if self._store.group(f"{prefix}/{first_place:04d}") is not None:  # they are committed all or not at all
-            return [self._stored(f"{prefix}/{place:04d}") for place in places]
+        with charging(Activity.STORE):
+            if self._store.group(f"{prefix}/{first_place:04d}") is not None:  # they are committed all or not at all
+                return [self._stored(f"{prefix}/{place:04d}") for place in places]
         seed = self._recipe.run.seed
         specs = group_specs(self._run_id, purpose, step, tasks, size, seed=seed, first_place=first_place)
-        with self._ticking(f"{len(specs) * size} sessions of {purpose} step {step}"):
+        awaited = f"{len(specs) * size} sessions of {purpose} step {step}"
+        with self._ticking(awaited), self._observer.phase("rollout", sessions=len(specs) * size):
             runner = make_runner(
                 self._recipe,
                 self._policy,
@@ -382,9 +409,10 @@ class _Trainer:
                 states=state_evaluator(self._recipe) if purpose == "train" else None,
                 first=self._sampler.first if purpose == "train" else None,
             )
-            groups = await runner.run(specs, policy_version=engine.version)
+            groups = await runner.run(specs, policy_version=engine.version, on_session=self._observer.on_session)
         refuse_total_failure(groups, purpose, step)
-        self._store.append_groups(groups)
+        with self._observer.phase("store", Activity.STORE):
+            self._store.append_groups(groups)
         return groups
 
     def _stored(self, group_id: str) -> Group:
@@ -420,9 +448,10 @@ class _Trainer:
         if is_stale or not self._is_check_due():
             return
         max_drift = self._recipe.training.max_drift
-        results = await self._sampler.compute(
-            lambda: selfcheck.run_checks(self._sampler.engine, learner, samples, max_drift=max_drift)
-        )
+        with self._observer.phase("checks", Activity.CHECKS), self._ticking("the self-check"):
+            results = await self._sampler.compute(
+                lambda: selfcheck.run_checks(self._sampler.engine, learner, samples, max_drift=max_drift)
+            )
         self._keep_checks(results)
 
     def _keep_checks(self, results: Sequence[selfcheck.CheckResult]) -> None:
@@ -450,9 +479,10 @@ class _Trainer:
         self._progress.stage(f"evaluating ({label})")
         tasks = self._world.tasks.distinct_tasks("held_out", settings.num_tasks)
         sampling = evaluation_sampling(self._recipe)
-        groups = await self._groups(
-            "evaluation", step, tasks, settings.samples, self._sampler.current, sampling=sampling
-        )
+        with self._observer.phase("evaluation", Activity.EVALUATION, label=label):
+            groups = await self._groups(
+                "evaluation", step, tasks, settings.samples, self._sampler.current, sampling=sampling
+            )
         result = summarise(
             groups,
             label=label,
@@ -463,13 +493,15 @@ class _Trainer:
         self.evaluations[label] = result
         self._run.update_state(evaluations={name: asdict(e) for name, e in self.evaluations.items()})
         values = {} if result.accuracy is None else {"held_out_accuracy": result.accuracy}
+        values |= self._observer.seconds_between()
         self._store.log_metrics(self._run_id, step, values)
         self._progress.step(
             StepEvent(step=step, steps=self._recipe.training.steps, values=values, phase=Phase.EVALUATE)
         )
 
     def _record(self, metrics: Mapping[str, float | None]) -> None:
-        self._store.log_metrics(self._run_id, self.step, metrics)
+        with charging(Activity.STORE):
+            self._store.log_metrics(self._run_id, self.step, metrics)
         known = {name: value for name, value in metrics.items() if value is not None}
         if self._writer is not None:
             for name, value in known.items():

@@ -37,10 +37,19 @@ def prepare(resolved: Resolved[Recipe], world: World | None = None) -> Prepared:
     Raises:
         RecipeError: a family, option or recipe that does not fit.
         PolicyError: a model folder that cannot be used.
-        AskesisError: no space, or no permission.
+        AskesisError: no space, or no permission, or an endpoint that needs a token.
+        MissingExtra: a package that the recipe needs is not installed.
     """
     recipe = resolved.recipe
     resolve_name(recipe.policy.name)
+    if recipe.observe.metrics_port:
+        from askesis.training.observe.endpoint import check_endpoint
+
+        check_endpoint(recipe.observe.metrics_host, recipe.observe.metrics_port)
+    if recipe.observe.traces:
+        from askesis.training.observe.spans import require_spans
+
+        require_spans()
     run = RunDir(default_run_dir(resolved))
     found = versions() | {"threads": str(recipe.run.threads or os.cpu_count())}
     run.check(resolved, found)  # cheap refusals first: building the world may import its library

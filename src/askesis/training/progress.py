@@ -25,7 +25,7 @@ from rich.text import Text
 from askesis.clock import Clock, SystemClock
 from askesis.training.report.catalog import format_seconds, metric, ordered
 
-__all__ = ["LiveProgress", "Phase", "PlainProgress", "Progress", "StepEvent", "open_progress"]
+__all__ = ["LiveProgress", "Pace", "Phase", "PlainProgress", "Progress", "StepEvent", "open_progress"]
 
 # Before the first step has ended nobody knows how long one takes; a silence of twice this is reported all the same.
 FIRST_STEP_S = 15.0
@@ -102,7 +102,7 @@ def open_progress(
     return PlainProgress(out, clock=clock, every_s=every_s)
 
 
-class _Pace:
+class Pace:
     """How long steps take, what that means for the end, and whether the present wait is unusual."""
 
     def __init__(self, clock: Clock) -> None:
@@ -150,7 +150,7 @@ class PlainProgress:
 
     def __init__(self, stream: TextIO, *, clock: Clock, every_s: float = 10.0) -> None:
         self._stream, self._every_s, self._clock = stream, every_s, clock
-        self._pace = _Pace(clock)
+        self._pace = Pace(clock)
         self._written: float | None = None
 
     def stage(self, name: str) -> None:
@@ -196,7 +196,7 @@ class LiveProgress:
 
     def __init__(self, console: Console, *, clock: Clock) -> None:
         self._console, self._clock = console, clock
-        self._pace = _Pace(clock)
+        self._pace = Pace(clock)
         self._started = clock.now()
         self._event: StepEvent | None = None
         self._evaluation: StepEvent | None = None

@@ -48,7 +48,7 @@ def write_report(run: RunDir, out: Path | None = None) -> Path:
 def collect(run: RunDir) -> ReportData:
     """Everything that a report shows about ``run``."""
     identity, state = run.identity(), run.state()
-    with Store.open(run.store, create=False, read_only=True) as store:
+    with Store.open(run.store_target, create=False, read_only=True) as store:
         run_id = identity["run_id"]
         series = store.metrics(run_id)
         samples = list(_samples(store, run, run_id))

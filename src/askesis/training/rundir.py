@@ -3,7 +3,8 @@
 RUN/
   run.json            identity: recipe, its hash, seed, versions (never changes)
   state.json          status and bookkeeping (rewritten atomically)
-  store.db            every trace, verdict and metric
+  live.json           what the run is doing now, for those who watch it (rewritten twice a second)
+  store.db            every trace, verdict and metric, unless ``store.url`` puts them on a server
   heads.jsonl         heads of the store's log, kept outside the database
   checkpoints/        step-000020/ ...
   model/              final weights in the Hugging Face layout
@@ -29,6 +30,10 @@ __all__ = ["RunDir", "default_run_dir", "find_run", "out_of_space", "write_json"
 
 _MIN_FREE_BYTES = 64 << 20
 FORMAT_VERSION = 1
+_PLACES = frozenset(
+    {"run.dir", "run.log_format", "store.url", "observe.metrics_host", "observe.metrics_port", "observe.traces"}
+)
+"""Keys that only say where a run is kept and who watches it: its record in the store is the same without them."""
 _IDENTITY_KEYS = {"format_version", "run_id", "recipe_hash", "recipe", "rows", "seed", "versions"}
 
 
@@ -84,6 +89,22 @@ class RunDir:
     def store(self) -> Path:
         """store.db"""
         return self.path / "store.db"
+
+    @property
+    def live(self) -> Path:
+        """live.json"""
+        return self.path / "live.json"
+
+    @property
+    def store_target(self) -> Path | str:
+        """Where the run's records are: the address that it last ran with, or its own file."""
+        url = self.state().get("store")
+        return str(url) if url else self.store
+
+    @property
+    def begun(self) -> bool:
+        """Records of the run exist."""
+        return self.store.exists() or bool(self.state().get("store"))
 
     @property
     def heads(self) -> Path:
@@ -153,7 +174,7 @@ class RunDir:
         """
         with _as_ours(self.path):
             known = self.identity_file.exists()
-            if known and self.store.exists():
+            if known and self.begun:
                 self._check_same(resolved, versions)
             elif not known and self.path.is_dir() and any(self.path.iterdir()):
                 raise RecipeError(
@@ -177,7 +198,7 @@ class RunDir:
             free = shutil.disk_usage(self.path).free
             if free < _MIN_FREE_BYTES:
                 raise out_of_space(self.path, free)
-            if self.store.exists():
+            if self.begun:
                 return
             # Until there is a store nothing of a run exists, so a corrected recipe may take the place of a wrong one.
             write_json(
@@ -187,7 +208,7 @@ class RunDir:
                     "run_id": run_id_of(resolved),
                     "name": resolved.name,
                     "recipe_hash": resolved.hash,
-                    "recipe": {key: value for key, value in resolved.values.items() if key != "run.dir"},
+                    "recipe": {key: value for key, value in resolved.values.items() if key not in _PLACES},
                     "rows": [[r.key, r.value, r.default, r.origin] for r in resolved.rows],
                     "seed": resolved.recipe.run.seed,
                     "versions": dict(versions),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,13 +14,16 @@ from askesis.training.rundir import find_run
 __all__ = ["run"]
 
 
-def run(name: str, trace: str | None, *, limit: int, json_output: bool) -> None:
-    """Show a run's state and newest traces, or one trace whole."""
+def run(name: str, trace: str | None, *, limit: int, timeline: bool = False, json_output: bool) -> None:
+    """Show a run's state and newest traces, or one trace whole, or where its time went."""
     found = find_run(name)
     identity = found.identity()
-    with Store.open(found.store, create=False, read_only=True) as store:
+    with Store.open(found.store_target, create=False, read_only=True) as store:
         if trace is not None:
             _show_trace(store, identity["run_id"], trace, json_output=json_output)
+            return
+        if timeline:
+            _show_timeline(store.metrics(identity["run_id"]), json_output=json_output)
             return
         metrics = {key: series[-1][1] for key, series in store.metrics(identity["run_id"]).items() if series}
         traces = [asdict(t) for t in store.trace_summaries(identity["run_id"], limit=limit)]
@@ -43,6 +47,21 @@ def run(name: str, trace: str | None, *, limit: int, json_output: bool) -> None:
         output.table(("metric", "last value"), [(k, "–" if v is None else f"{v:.5g}") for k, v in metrics.items()])
     columns = ("trace_id", "task_key", "stop", "failure", "num_sampled", "reward")
     output.table(columns, [tuple(t[c] for c in columns) for t in traces])
+
+
+def _show_timeline(series: Mapping[str, Sequence[tuple[int, float | None]]], *, json_output: bool) -> None:
+    from askesis.training.observe.top import timeline_table
+    from askesis.training.report.timeline import timeline_of
+
+    found = timeline_of(series)
+    if json_output:
+        output.emit({"timeline": None if found is None else asdict(found)})
+    elif found is None:
+        print("no step of this run says where its time went")
+    else:
+        from rich.console import Console
+
+        Console().print(timeline_table(found, title=f"{found.num_steps} steps"))
 
 
 def _show_trace(store: Store, run_id: str, ending: str, *, json_output: bool) -> None:

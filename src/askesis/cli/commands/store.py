@@ -95,7 +95,7 @@ def _files(name: str) -> tuple[Path | str, Path | None]:
         run = RunDir(Path(name).parent)
         return Path(name), run.heads if run.heads.is_file() else None
     run = find_run(name)
-    return run.store, run.heads if run.heads.is_file() else None
+    return run.store_target, run.heads if run.heads.is_file() else None
 
 
 def _plain(cell: object) -> object:

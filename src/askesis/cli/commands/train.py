@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from askesis.cli import output
 from askesis.recipe import Recipe, Resolved, load_recipe
+
+if TYPE_CHECKING:
+    from askesis.training.progress import Progress
 
 __all__ = ["run"]
 
@@ -28,10 +31,17 @@ def run(recipe: Path, overrides: Sequence[str], *, explain: bool, json_output: b
         _show(prepared.run.identity()["run_id"], state, prepared.run.path, json_output=json_output)
         return
     from askesis.training.loop import train
+    from askesis.training.observe.logs import JsonLog
     from askesis.training.progress import open_progress
     from askesis.training.reporting import write_report
 
-    with open_progress(json_output=json_output) as progress:
+    if resolved.recipe.run.log_format == "json":
+        run_id = str(prepared.run.identity()["run_id"])
+        opened: Progress = JsonLog(sys.stderr if json_output else sys.stdout, run_id)
+        json_output = True
+    else:
+        opened = open_progress(json_output=json_output)
+    with opened as progress:
         try:
             result = train(resolved, prepared.run, prepared.world, progress)
         except KeyboardInterrupt:

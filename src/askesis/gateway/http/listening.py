@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
 from askesis.errors import AskesisError
+from askesis.gateway.http.server import is_loopback
 
-__all__ = ["listen", "make_server"]
+__all__ = ["listen", "make_server", "serve"]
 
 
 class _Server(uvicorn.Server):
@@ -47,6 +49,26 @@ def _unusable(host: str, port: int, error: Exception) -> AskesisError:
         got=str(error),
         next_step="take another port (0 finds a free one), or stop the program that has it",
     )
+
+
+@asynccontextmanager
+async def serve(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
+    """Serve ``app`` until the block ends; yields ``http://HOST:PORT``. AskesisError when the address cannot be used."""
+    listener = listen(host, port)
+    server = make_server(app, is_local=is_loopback(host))
+    bound_host, bound_port = listener.getsockname()[:2]
+    url = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started:
+            if serving.done():
+                await serving
+                raise AskesisError("the server ended before it began", where=url)
+            await asyncio.sleep(0.001)
+        yield url
+    finally:
+        server.should_exit = True
+        await serving
 
 
 def make_server(app: ASGIApp, *, is_local: bool) -> uvicorn.Server:

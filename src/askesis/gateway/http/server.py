@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import secrets
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import TracebackType
@@ -78,31 +77,16 @@ class GatewayServer:
         self._terms, self._open_endpoint, self._token = terms, open_endpoint, token
         self._max_body_bytes = max_body_bytes
         self._sessions: dict[str, SessionDoor] = {}
-        self._stop: Callable[[], None] = lambda: None
-        self._serving: asyncio.Task[None] | None = None
+        self._serving = AsyncExitStack()
         self.base_url = ""
         """Of the plain endpoint, once the server runs."""
 
     async def __aenter__(self) -> Self:
         require_serving()
-        from askesis.gateway.http.listening import listen, make_server
+        from askesis.gateway.http.listening import serve
 
-        app = self._app()
-        listener = listen(self._host, self._port)
-        server = make_server(app, is_local=is_loopback(self._host))
-        host, port = listener.getsockname()[:2]
-        self.base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-        self._serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            if self._serving.done():
-                await self._serving
-                raise AskesisError("the server ended before it began", where=self.base_url)
-            await asyncio.sleep(0.001)
-
-        def stop() -> None:
-            server.should_exit = True
-
-        self._stop = stop
+        url = await self._serving.enter_async_context(serve(self._app(), self._host, self._port))
+        self.base_url = f"{url}/v1"
         return self
 
     async def __aexit__(
@@ -110,9 +94,7 @@ class GatewayServer:
     ) -> None:
         for name in list(self._sessions):
             self._close(name)
-        self._stop()
-        if self._serving is not None:
-            await self._serving
+        await self._serving.aclose()
 
     @contextmanager
     def session(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["METRICS", "Metric", "format_number", "format_seconds", "metric", "ordered"]
+__all__ = ["METRICS", "Metric", "format_brief", "format_number", "format_seconds", "metric", "ordered"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +147,15 @@ def format_number(value: float) -> str:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     return f"{value:.3g}"
+
+
+def format_brief(seconds: float) -> str:
+    """A duration that may be short: ``0.3 ms``, ``42 ms``, ``1.25 s``, then as :func:`format_seconds`."""
+    if seconds >= 9.95:
+        return format_seconds(seconds)
+    if seconds >= 0.9995:
+        return f"{seconds:.2f} s"
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.01 else f"{1000 * seconds:.1f} ms"
 
 
 def format_seconds(seconds: float) -> str:

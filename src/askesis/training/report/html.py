@@ -17,12 +17,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from askesis.training.report.catalog import Metric, format_number, format_seconds, metric, ordered
+from askesis.training.report.catalog import Metric, format_brief, format_number, format_seconds, metric, ordered
 from askesis.training.report.charts import interval_svg, series_svg
 from askesis.training.report.data import Evaluation, ReportData
 from askesis.training.report.headline import changes, headline, percent, percent_interval
 from askesis.training.report.samples import group_views
 from askesis.training.report.text import clip, visible
+from askesis.training.report.timeline import is_phase, timeline_of
 
 __all__ = ["to_html"]
 
@@ -47,7 +48,7 @@ def to_html(data: ReportData) -> str:
     limits = {name: getattr(data, name)[:size] for name, size in MAX_ROWS.items() if name != "algorithm"}
     groups, groups_left_out = group_views(data.groups)
     stages = algorithm_rows(data.algorithm)
-    names = ordered(data.series)
+    names = [name for name in ordered(data.series) if not is_phase(name)]  # phases have a section of their own
     left_out = {name: len(getattr(data, name)) - len(rows) for name, rows in limits.items()}
     left_out |= {
         "groups": groups_left_out,
@@ -65,6 +66,7 @@ def to_html(data: ReportData) -> str:
             evaluations=limits["evaluations"],
             intervals=[Markup(_interval(e)) for e in limits["evaluations"]],
             ks=sorted({k for e in limits["evaluations"] for k in e.pass_at_k})[:8],
+            timeline=timeline_of(data.series),
             charts=[_chart(name, data.series[name]) for name in names[:MAX_SERIES]],
             changed=[row for row in limits["recipe"] if row.differs],
             unchanged=[row for row in limits["recipe"] if not row.differs],
@@ -139,6 +141,7 @@ def _environment() -> Environment:
         "number": format_number,
         "moment": _moment,
         "seconds": format_seconds,
+        "brief": format_brief,
     }
     return environment
 

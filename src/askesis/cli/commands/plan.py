@@ -1,0 +1,120 @@
+"""askesis plan"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from askesis.cli import output
+from askesis.policy.shape import ModelShape, shape_of
+from askesis.recipe import Recipe, load_recipe
+from askesis.training.memory import MemoryPlan, Place, Workload, needed_gpus, plan_memory, remedy
+from askesis.training.pieces import check_learner, make_algorithm
+
+__all__ = ["run"]
+
+_GIB = 1 << 30
+_REFERENCE = frozenset({"logp_ref_BT", "kl_B", "hellinger_BT"})
+
+
+def run(
+    recipe_path: Path,
+    overrides: Sequence[str],
+    *,
+    gpus: int | None,
+    gpu_gib: float | None,
+    host_gib: float | None,
+    json_output: bool,
+) -> int:
+    """Print what the recipe needs of memory; exit code 1 when it does not fit."""
+    recipe = load_recipe(recipe_path, overrides).recipe
+    check_learner(recipe)
+    shape = shape_of(recipe.policy.name)
+    place = _place(recipe, gpus, gpu_gib, host_gib)
+    workload = Workload(
+        context=Workload.context_of(recipe, shape),
+        has_reference=recipe.learner.kind == "gradient" and bool(make_algorithm(recipe).needs & _REFERENCE),
+        threads=recipe.run.threads or os.cpu_count() or 1,
+    )
+    plan = plan_memory(recipe, shape, place, workload)
+    advice = None if plan.fits is not False else _advice(recipe, shape, place, workload)
+    if json_output:
+        output.emit(_as_json(plan, shape, workload, advice))
+    else:
+        _print(recipe, plan, shape, workload, advice)
+    return output.EXIT_FAILED if plan.fits is False else 0
+
+
+def _place(recipe: Recipe, gpus: int | None, gpu_gib: float | None, host_gib: float | None) -> Place:
+    """A GPU when the call or the recipe names one, or this machine has one and the recipe leaves the choice."""
+    import torch
+
+    asked = gpus is not None or gpu_gib is not None or recipe.policy.device.startswith("cuda")
+    if asked or (recipe.policy.device == "auto" and host_gib is None and torch.cuda.is_available()):
+        here = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+        return Place("cuda", gpus or 1, here if gpu_gib is None else round(gpu_gib * _GIB))
+    return Place("cpu", 1, _memory_here() if host_gib is None else round(host_gib * _GIB))
+
+
+def _memory_here() -> int:
+    """Of this machine, or of the container that we are in."""
+    known = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (text := limit.read_text().strip()).isdecimal():
+        known.append(int(text))
+    return min(known)
+
+
+def _advice(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> list[str]:
+    advice = []
+    change = remedy(recipe, shape, place, workload)
+    if change is not None:
+        advice.append(change)
+    if place.device == "cuda":
+        count = needed_gpus(recipe, shape, place, workload)
+        if count is not None:
+            advice.append(f"--gpus {count}")
+    return advice
+
+
+def _as_json(plan: MemoryPlan, shape: ModelShape, workload: Workload, advice: list[str] | None) -> dict[str, object]:
+    return {
+        "shape": asdict(shape),
+        "context": workload.context,
+        "place": plan.place._asdict(),
+        "needs": [asdict(need) for need in plan.needs],
+        "worst": plan.worst,
+        "peak_bytes": plan.peak,
+        "fits": plan.fits,
+        "advice": advice,
+    }
+
+
+def _print(recipe: Recipe, plan: MemoryPlan, shape: ModelShape, workload: Workload, advice: list[str] | None) -> None:
+    place = plan.place
+    each = "" if place.gpus == 1 else " each"
+    where = "this machine's memory" if place.device == "cpu" else f"{place.gpus} GPU{'s' * (place.gpus > 1)}"
+    print(
+        f"{shape.name}: {shape.num_parameters:,} parameters, {shape.num_layers} layers; learner {recipe.learner.kind}, "
+        f"contexts of {workload.context:,} tokens, on {where}"
+    )
+    if not recipe.sampling.max_context:
+        print("Prompts of 512 tokens are taken; sampling.max_context says it closer.")
+    rows = [(need.name, _gib(need.size), need.when.value, need.keys) for need in plan.needs]
+    rows.append((f"peak{each}, at its {plan.worst.value}", _gib(plan.peak), "", ""))
+    output.table(("what", "GiB", "held", "decided by"), rows)
+    if place.gpus > 1:
+        print("More than one GPU is arithmetic for a fully sharded learner; this version trains on one device.")
+    if plan.fits is None:
+        print("It is not known how much memory there is; say it with --gpu-memory GIB.")
+    elif plan.fits:
+        print(f"It fits: {_gib(plan.peak)} of {_gib(place.limit or 0)} GiB{each}.")
+    else:
+        print(f"It does not fit: {_gib(plan.peak)} GiB are needed, and there are {_gib(place.limit or 0)}{each}.")
+        print(f"What would help: {', or '.join(advice)}" if advice else "No change of this recipe makes it fit.")
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.2f}"
