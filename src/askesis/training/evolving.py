@@ -115,7 +115,8 @@ class Evolver:
         with charging(Activity.STORE):
             if self._store.group(names[0]) is not None:  # they are committed all or not at all
                 return [self._stored(name) for name in names]
-        tasks = [self._world.tasks.task("train", step * width + i) for i in range(width)]
+        with charging(Activity.ENVIRONMENT):
+            tasks = [self._world.tasks.task("train", step * width + i) for i in range(width)]
         specs = group_specs(self._run_id, "train", step, tasks, 1, seed=self._recipe.run.seed, first_place=first)
         groups = merge(specs, await self._evaluator.evaluate(population, specs))
         refuse_total_failure(groups, "train", step)
