@@ -57,7 +57,7 @@ def test_what_is_measured_of_a_run(tiny_folder: Path, tmp_path: Path, monkeypatc
     assert longer(run) == [0.25]
 
 
-@pytest.mark.slow
+@pytest.mark.opt_in
 def test_the_peak_is_that_of_a_process_of_its_own(tiny_folder: Path, tmp_path: Path) -> None:
     small = replace(STUDY, recipe={**STUDY.recipe, "policy.name": str(tiny_folder)})
     plan = next(p for p in small.plans(STUDY.scale("smoke"), seeds=1, folder=tmp_path) if p.arm == "grpo")

@@ -121,8 +121,7 @@ def test_other_weights_and_sampling_resume_too(more: list[str], tiny_folder: Pat
     assert final(tmp_path / "torn") == final(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("more", [[], ["policy.lora_rank=2"]])
-@pytest.mark.parametrize("count", [2, 6])
+@pytest.mark.parametrize(("count", "more"), [(2, []), (6, ["policy.lora_rank=2"])])
 def test_members_side_by_side_do_what_each_does_alone(
     count: int, more: list[str], unbroken: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -160,7 +159,7 @@ def _child(folder: str, run: str) -> None:
     start(small(folder, Path(run)))
 
 
-@pytest.mark.slow
+@pytest.mark.opt_in
 def test_killed_at_random_moments_it_ends_the_same(unbroken: Path, tiny_folder: Path, tmp_path: Path) -> None:
     run, chance = tmp_path / "run", random.Random(5)
     context = multiprocessing.get_context("fork")

@@ -80,8 +80,10 @@ def _child(folder: str, run: str) -> None:
     start(small(folder, Path(run)))
 
 
-@pytest.mark.slow
-def test_killed_at_twenty_random_moments_it_ends_the_same(unbroken: Path, tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_kills", [4, pytest.param(20, marks=pytest.mark.opt_in)])
+def test_killed_at_random_moments_it_ends_the_same(
+    num_kills: int, unbroken: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     """kill -9 during sampling, update, checkpoint or store write. Children are forked, so that no time goes into
     imports.
     """
@@ -105,13 +107,13 @@ def test_killed_at_twenty_random_moments_it_ends_the_same(unbroken: Path, tiny_f
     kills = 0
     for number in range(40):
         run = tmp_path / f"run{number}"
-        while kills < 20 and not run_child(run, dice.uniform(0.02, whole_s)):
+        while kills < num_kills and not run_child(run, dice.uniform(0.02, whole_s)):
             kills += 1
         assert run_child(run, None)
         assert final(run) == final(unbroken)
-        if kills == 20:
+        if kills == num_kills:
             return
-    raise AssertionError(f"only {kills} of 20 kills struck")
+    raise AssertionError(f"only {kills} of {num_kills} kills struck")
 
 
 def test_a_finished_run_trains_no_more(unbroken: Path, tiny_folder: Path) -> None:

@@ -118,7 +118,7 @@ class Interrupted(BaseException):
     """Stands for the process's end: nothing may catch it."""
 
 
-@pytest.mark.parametrize("place", ["_samples", pytest.param("_checkpoint", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("place", ["_samples", pytest.param("_checkpoint", marks=pytest.mark.opt_in)])
 def test_a_run_that_stops_resumes_to_the_same_end(
     place: str, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_run_that_stops_resumes_to_the_same_end(
 OTHERS = [p.name for p in PRESETS if build(p.name).has_states and p.name != "oases"]
 
 
-@pytest.mark.slow
+@pytest.mark.opt_in
 @pytest.mark.parametrize(
     "more",
     [

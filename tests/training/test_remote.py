@@ -67,8 +67,7 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
     return Pool
 
 
-@pytest.mark.parametrize("losses", [(), (1, 2), (4,), (9, 10, 15)])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "losses"), [(1, (1, 2)), (2, ()), (2, (4, 9, 10, 15))])
 def test_a_run_by_workers_is_the_run_of_one_process(
     workers: int, losses: tuple[int, ...], remote: type[Here], tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -208,7 +208,8 @@ class Evolver:
 
     async def _population(self, step: int, population: Population) -> list[Group]:
         """One group per task; from the store if they were committed."""
-        specs = population_specs(self._recipe, self._run_id, self._world, step, population.stage)
+        with charging(Activity.ENVIRONMENT):
+            specs = population_specs(self._recipe, self._run_id, self._world, step, population.stage)
         with charging(Activity.STORE):
             if self._store.group(specs[0].group_id) is not None:  # they are committed all or not at all
                 return [self._stored(spec.group_id) for spec in specs]

@@ -375,7 +375,8 @@ class _Trainer:
         """``count`` fresh groups; each round of each step has tasks of its own."""
         width = self._recipe.rollout.groups_per_step
         first = (number * self._recipe.training.steps + self.step) * width
-        tasks = [self._world.tasks.task("train", first + i) for i in range(count)]
+        with charging(Activity.ENVIRONMENT):
+            tasks = [self._world.tasks.task("train", first + i) for i in range(count)]
         size = self._recipe.rollout.group_size
         return await self._groups("train", self.step, tasks, size, self._sampler.engine, first_place=number * width)
 
@@ -477,9 +478,9 @@ class _Trainer:
         if not settings.num_tasks:
             return
         self._progress.stage(f"evaluating ({label})")
-        tasks = self._world.tasks.distinct_tasks("held_out", settings.num_tasks)
         sampling = evaluation_sampling(self._recipe)
         with self._observer.phase("evaluation", Activity.EVALUATION, label=label):
+            tasks = self._world.tasks.distinct_tasks("held_out", settings.num_tasks)
             groups = await self._groups(
                 "evaluation", step, tasks, settings.samples, self._sampler.current, sampling=sampling
             )

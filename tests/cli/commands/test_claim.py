@@ -36,8 +36,13 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return run
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CLAIMS)
+EVERY_TIME = ("a-nsr", "art-diffusion")
+"""One study and one experiment."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in EVERY_TIME else pytest.param(name, marks=pytest.mark.opt_in) for name in CLAIMS]
+)
 def test_every_claim_runs_from_start_to_end(name: str, ask: Ask) -> None:
     study = find_study(name)
     code, out, err = ask(name, "--scale", "smoke", "--json")

@@ -221,7 +221,7 @@ def test_an_evaluation_without_graded_answers_is_shown(make_report: Make) -> Non
     assert "0 of 0 –" in text
 
 
-@pytest.mark.slow
+@pytest.mark.opt_in
 def test_the_page_stays_below_five_megabytes_whatever_comes() -> None:
     text = '"' * 20_000
     token = TokenView(text=text, sampled=True, id=1, logprob=-1.0)

@@ -27,7 +27,7 @@ __all__ = ["Condition", "Snapshot", "render", "take_snapshot", "timeline_table"]
 RECENT_STEPS = 50
 SILENT_S = 60.0
 """A run writes twice a second while it waits. After this long without a word, something is said about it."""
-_BAR = 40
+_BAR = 24
 
 
 class Condition(StrEnum):

@@ -13,7 +13,7 @@ __all__ = ["Span", "Timeline", "is_phase", "metric_name", "timeline_of"]
 _TITLES = {
     Activity.SAMPLING: "sampling",
     Activity.TOKENISING: "tokenising",
-    Activity.ENVIRONMENT: "environments, tools, programs",
+    Activity.ENVIRONMENT: "environments",
     Activity.JUDGING: "judging",
     Activity.STORE: "store",
     Activity.CHECKS: "self-checks",

@@ -64,7 +64,7 @@ print(json.dumps([trainer.state.global_step, kept]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.opt_in
 @pytest.mark.timeout(RUN_S)
 @pytest.mark.parametrize("door", ["rollout_func", "environment_factory"])
 def test_two_steps_of_grpo(door: str, tmp_path: Path) -> None:
