@@ -27,14 +27,16 @@ lint: setup
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Long runs on a real PostgreSQL server, kills, and measured memory: two minutes.
+# Every claim at its smallest scale, kills by the dozen, PostgreSQL at length, measured memory: some minutes.
 test-long: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m opt_in
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m opt_in
+
 # Ray and real PostgreSQL under kill -9: minutes, and Ray is installed for it.
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest \
 		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_ray_pool.py
+
 # The real vLLM on this machine's CPU, in an environment of its own: about ten minutes.
 test-vllm: setup
 	$(BIN)/python -m benchmarks.peers vllm
