@@ -15,8 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from askesis.engines import Engine, Sampling
 from askesis.environments import World
@@ -24,7 +23,7 @@ from askesis.errors import AskesisError, CheckpointError, SelfCheckError
 from askesis.learners import GradientLearner, Sample
 from askesis.learners.evolution import EvolutionLearner
 from askesis.metering import Activity, charging
-from askesis.policy.loading import Policy, save_policy, weights_hash
+from askesis.policy.loading import save_policy, weights_hash
 from askesis.recipe import Recipe, Resolved
 from askesis.store import Group, RunRecord, Store
 from askesis.trace import Task
@@ -34,22 +33,17 @@ from askesis.training.evolving import Evaluator, Evolver, Stepped, make_evaluato
 from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
 from askesis.training.observe.observer import Observer
 from askesis.training.observe.process import this_process
+from askesis.training.parts import Parts
 from askesis.training.pieces import (
-    check_learner,
     describe,
-    make_evolution,
-    make_learner,
-    make_remote,
     make_runner,
-    open_policy,
-    set_threads,
     state_evaluator,
 )
 from askesis.training.progress import Phase, Progress, StepEvent
 from askesis.training.records import open_records
 from askesis.training.report.data import Evaluation
 from askesis.training.rundir import RunDir
-from askesis.training.sampler import Sampler, load_weights
+from askesis.training.sampler import load_weights
 from askesis.training.samples import samples_of
 from askesis.training.state_metrics import state_metrics
 from askesis.training.tensorboard import open_writer
@@ -80,7 +74,7 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
     already_s = float(run.state().get("wall_s", 0.0))
     # Nothing is written before it is known that the run can start.
     recipe = resolved.recipe
-    parts = _Parts.load(recipe, run.path, progress)
+    parts = Parts.load(recipe, run.path, progress)
     with open_records(run, recipe.store.url) as store:  # a second process stops here and changes nothing
         try:
             run.update_state(
@@ -137,35 +131,6 @@ def _note_end(run: RunDir, error: BaseException, wall_s: float) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """What a run is made of, loaded and checked before anything is written."""
-
-    policy: Policy
-    learner: GradientLearner | EvolutionLearner
-    sampler: Sampler
-
-    @classmethod
-    def load(cls, recipe: Recipe, folder: Path, progress: Progress) -> Self:
-        """Load the policy and build the learner and the sampler around it. ``folder`` is the run's."""
-        check_learner(recipe)
-        set_threads(recipe.run.threads)
-        progress.stage("loading the policy")
-        policy = open_policy(recipe.policy, seed=recipe.run.seed)
-        sampler = Sampler(
-            policy,
-            max_batch=recipe.engine.max_batch,
-            staleness=recipe.training.staleness,
-            admission=recipe.engine.admission,
-            kv_tokens=recipe.engine.kv_tokens,
-            keeps_first=recipe.states.evaluator == "frozen",
-            remote=make_remote(recipe, policy, folder / "engine"),
-        )
-        evolves = recipe.learner.kind == "evolution"
-        learner = make_evolution(recipe, policy, folder) if evolves else make_learner(recipe, policy)
-        return cls(policy=policy, learner=learner, sampler=sampler)
-
-
 class _Trainer:
     """The pieces of a run, and the step that they perform together."""
 
@@ -177,7 +142,7 @@ class _Trainer:
         world: World,
         store: Store,
         observer: Observer,
-        parts: _Parts,
+        parts: Parts,
     ) -> None:
         self._recipe, self._run, self._world, self._store, self._observer = recipe, run, world, store, observer
         self._progress = observer.progress
