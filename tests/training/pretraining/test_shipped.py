@@ -58,5 +58,5 @@ def test_nano_search_finds_a_fact_and_often_goes_wrong_on_two() -> None:
     """The record's shape on a few questions: it knows both contexts, and there is something to learn."""
     scores = {(s.context, s.hops): s for s in evaluate_searching(POLICIES / "nano-search", [1, 2], tasks=40, seed=2)}
     for context in ("full", "compact_memory"):
-        assert scores[context, 1].sampled > 0.5
-        assert 0.1 < scores[context, 2].sampled < 0.8
+        assert scores[context, 1].greedy > 0.6 and scores[context, 1].sampled > 0.2
+        assert scores[context, 2].sampled < 0.6
