@@ -109,3 +109,23 @@ def test_where_a_run_is_kept_and_who_watches_it_is_no_part_of_what_it_is() -> No
         ],
     )
     assert watched.hash == plain.hash
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (["cluster.kind=ray"], "cluster.kind=local"),
+        (["learner.kind=evolution", "engine.kind=vllm", "cluster.kind=ray"], "engine.kind=embedded"),
+        (["learner.kind=evolution", "engine.kind=vllm", "learner.evolution.side_by_side=2"], "engine.kind=embedded"),
+    ],
+)
+def test_who_plays_a_population_must_be_able_to(given: list[str], hint: str) -> None:
+    with pytest.raises(RecipeError, match=hint):
+        load_recipe(None, given)
+
+
+def test_where_a_population_is_played_is_not_part_of_what_a_run_is() -> None:
+    here = load_recipe(None, ["learner.kind=evolution"])
+    there = load_recipe(None, ["learner.kind=evolution", "cluster.kind=ray", "cluster.workers=7"])
+    beside = load_recipe(None, ["learner.kind=evolution", "learner.evolution.side_by_side=2"])
+    assert here.hash == there.hash != beside.hash

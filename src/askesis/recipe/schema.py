@@ -510,6 +510,11 @@ class Recipe(Section):
                 f"training.staleness={self.training.staleness} needs two sets of weights, and engine.kind=vllm keeps "
                 "one; set training.staleness=1, or engine.kind=embedded"
             )
+        if self.engine.kind == "vllm" and (self.cluster.kind != "local" or self.learner.evolution.side_by_side > 1):
+            raise ValueError(
+                "cluster.kind=ray and learner.evolution.side_by_side > 1 sample by the embedded engine; "
+                "set engine.kind=embedded"
+            )
         if kind == "gradient" and self.sampling.temperature == 0:
             raise ValueError(
                 "sampling.temperature=0 gives all answers to a task alike, and learner.kind=gradient learns from their "
