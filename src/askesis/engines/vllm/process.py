@@ -119,7 +119,7 @@ class ServerProcess:
 
     Args:
         command: see :func:`command_of`.
-        log: file for what the server prints; written anew.
+        log: file for what the server prints.
         devices: value of CUDA_VISIBLE_DEVICES; empty: as it is here.
     """
 
