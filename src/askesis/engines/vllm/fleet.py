@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -90,7 +91,8 @@ class Fleet:
         devices = settings.devices or [""] * settings.replicas
 
         def start(index: int) -> ServerProcess:
-            return ServerProcess(command, log=folder / f"vllm-{index}.log", devices=devices[index])
+            number = next(n for n in count() if not (folder / f"vllm-{index}-{n}.log").exists())
+            return ServerProcess(command, log=folder / f"vllm-{index}-{number}.log", devices=devices[index])
 
         self._launch = launch or start
         self._turn = threading.Lock()

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 from askesis.engines.vllm.server import FOLDER
 from askesis.errors import EngineError
 from askesis.policy.folder import resolve_name
@@ -110,6 +112,8 @@ def command_of(settings: VllmSection, *, model: str, dtype: str, max_model_len: 
         "--disable-uvicorn-access-log",
         *("--worker-extension-cls", "askesis_vllm.Worker"),
         *("--middleware", "askesis_vllm.Door"),
+        # On a CPU, vLLM 0.32 ends when it must cut the prompt of a request that has a seed into pieces.
+        *(() if torch.cuda.is_available() else ("--no-enable-chunked-prefill",)),
         *settings.arguments,
     ]
 
@@ -119,7 +123,7 @@ class ServerProcess:
 
     Args:
         command: see :func:`command_of`.
-        log: file for what the server prints; written anew.
+        log: file for what the server prints.
         devices: value of CUDA_VISIBLE_DEVICES; empty: as it is here.
     """
 
