@@ -106,13 +106,12 @@ def _one_step(path: Path, place: Path) -> float:
 
 
 def _evolution(method: str, **options: float | bool) -> Overrides:
-    """Eight members share a batch, which takes 30 MB more and half of the time."""
     section: Overrides = {
         "method": method,
         "sigma": _SIGMA,
         "alpha": 2 * _SIGMA,
         "rho": _SIGMA / 2,
-        "side_by_side": 8,
+        "side_by_side": 8,  # saves time, and holds eight copies of the weights
         **options,
     }
     return {"learner.kind": "evolution", **{f"learner.evolution.{key}": value for key, value in section.items()}}

@@ -232,7 +232,7 @@ class EvolutionSection(Section):
     antithetic: bool = False
     """Members come in pairs of opposite noise."""
     side_by_side: int = Field(default=1, ge=1)
-    """Members that are sampled from in one batch. Each takes the memory of one more model; small models gain much time.
+    """Members that are sampled from in one batch. Each takes the memory of one more model; small models gain time.
     """
     compares: bool = True
     """Members are scored against each other. False takes rewards as they are: an ablation, which hardly learns."""

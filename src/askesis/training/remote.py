@@ -9,6 +9,7 @@ A worker that is lost is replaced by one that starts from the same base and is t
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -161,8 +162,6 @@ class RemoteEvaluator:
         self._grain = side_by_side
         self._history: list[Scores] = []
         self._started = False
-        self.num_replaced = 0
-        """Workers that were lost and replaced so far."""
 
     async def evaluate(
         self, population: Population, specs: Sequence[GroupSpec], *, first: int = 0
@@ -197,9 +196,8 @@ class RemoteEvaluator:
         async def tell(place: int) -> str:
             try:
                 return await self._pool.tell(place, scores)
-            except WorkerLost:
-                self.num_replaced += 1
-                await self._pool.start(place, before)
+            except WorkerLost as lost:
+                await self._replace(place, lost, before)
                 return await self._insist(place, lambda: self._pool.tell(place, scores), history=before)
 
         for place, found in enumerate(await asyncio.gather(*map(tell, range(self._pool.size)))):
@@ -216,6 +214,10 @@ class RemoteEvaluator:
         """End the workers."""
         await self._pool.close()
 
+    async def _replace(self, place: int, lost: WorkerLost, history: Sequence[Scores]) -> None:
+        logging.getLogger(__name__).warning("worker %d was lost and is replaced: %s", place, lost.cause)
+        await self._pool.start(place, tuple(history))
+
     async def _insist(
         self, place: int, work: Callable[[], Awaitable[T]], *, history: Sequence[Scores] | None = None
     ) -> T:
@@ -223,9 +225,8 @@ class RemoteEvaluator:
         for _ in range(_TRIES - 1):
             try:
                 return await work()
-            except WorkerLost:
-                self.num_replaced += 1
-                await self._pool.start(place, tuple(self._history if history is None else history))
+            except WorkerLost as lost:
+                await self._replace(place, lost, self._history if history is None else history)
         try:
             return await work()
         except WorkerLost as lost:
