@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from askesis.engines import Engine, Sampling
 from askesis.environments import World
 from askesis.errors import AskesisError, CheckpointError, SelfCheckError
 from askesis.learners import GradientLearner, Sample
@@ -28,20 +27,17 @@ from askesis.recipe import Recipe, Resolved
 from askesis.store import Group, RunRecord, Store
 from askesis.trace import Task
 from askesis.training import checkpoint, selfcheck
-from askesis.training.evaluating import evaluation_of, evaluation_sampling, summarise
+from askesis.training.evaluating import evaluation_of, summarise
 from askesis.training.evolving import Evaluator, Evolver, Stepped, make_evaluator
 from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
 from askesis.training.observe.observer import Observer
 from askesis.training.observe.process import this_process
 from askesis.training.parts import Parts
-from askesis.training.pieces import (
-    describe,
-    make_runner,
-    state_evaluator,
-)
+from askesis.training.pieces import describe
 from askesis.training.progress import Phase, Progress, StepEvent
 from askesis.training.records import open_records
 from askesis.training.report.data import Evaluation
+from askesis.training.rollouts import LocalRollouts, Rollouts
 from askesis.training.rundir import RunDir
 from askesis.training.sampler import load_weights
 from askesis.training.samples import samples_of
@@ -148,6 +144,7 @@ class _Trainer:
         self._progress = observer.progress
         self._run_id: str = identity["run_id"]
         self._policy, self._learner, self._sampler = parts.policy, parts.learner, parts.sampler
+        self._rollouts: Rollouts = LocalRollouts(recipe, self._policy, self._sampler, world)
         self.step = 0
         self._num_sampled = 0
         state = run.state()
@@ -343,7 +340,7 @@ class _Trainer:
         with charging(Activity.ENVIRONMENT):
             tasks = [self._world.tasks.task("train", first + i) for i in range(count)]
         size = self._recipe.rollout.group_size
-        return await self._groups("train", self.step, tasks, size, self._sampler.engine, first_place=number * width)
+        return await self._groups("train", self.step, tasks, size, first_place=number * width)
 
     async def _groups(
         self,
@@ -351,9 +348,7 @@ class _Trainer:
         step: int,
         tasks: Sequence[Task],
         size: int,
-        engine: Engine,
         *,
-        sampling: Sampling | None = None,
         first_place: int = 0,
     ) -> list[Group]:
         """The groups of a step: from the store if they were committed, otherwise sampled, judged and committed."""
@@ -366,16 +361,7 @@ class _Trainer:
         specs = group_specs(self._run_id, purpose, step, tasks, size, seed=seed, first_place=first_place)
         awaited = f"{len(specs) * size} sessions of {purpose} step {step}"
         with self._ticking(awaited), self._observer.phase("rollout", sessions=len(specs) * size):
-            runner = make_runner(
-                self._recipe,
-                self._policy,
-                engine,
-                self._world,
-                sampling,
-                states=state_evaluator(self._recipe) if purpose == "train" else None,
-                first=self._sampler.first if purpose == "train" else None,
-            )
-            groups = await runner.run(specs, policy_version=engine.version, on_session=self._observer.on_session)
+            groups = await self._rollouts.play(specs, on_session=self._observer.on_session)
         refuse_total_failure(groups, purpose, step)
         with self._observer.phase("store", Activity.STORE):
             self._store.append_groups(groups)
@@ -443,12 +429,9 @@ class _Trainer:
         if not settings.num_tasks:
             return
         self._progress.stage(f"evaluating ({label})")
-        sampling = evaluation_sampling(self._recipe)
         with self._observer.phase("evaluation", Activity.EVALUATION, label=label):
             tasks = self._world.tasks.distinct_tasks("held_out", settings.num_tasks)
-            groups = await self._groups(
-                "evaluation", step, tasks, settings.samples, self._sampler.current, sampling=sampling
-            )
+            groups = await self._groups("evaluation", step, tasks, settings.samples)
         result = summarise(
             groups,
             label=label,
