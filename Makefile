@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Where Python is told to keep no bytecode, every process that a test starts would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup demo test test-long test-cluster test-vllm lint claims bench docs clean
 
 setup: $(STAMP)

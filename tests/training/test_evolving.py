@@ -68,13 +68,13 @@ class Interrupted(BaseException):
 @pytest.mark.parametrize(
     ("owner", "place", "times"),
     [
-        (EvolutionLearner, "put_on", 2),
         (EvolutionLearner, "put_on", 15),
-        (EvolutionLearner, "tell", 1),
         (EvolutionLearner, "tell", 2),
-        (EvolutionLearner, "tell", 3),
         (Store, "append_groups", 3),
         (Store, "consume", 2),
+        pytest.param(EvolutionLearner, "put_on", 2, marks=pytest.mark.opt_in),
+        pytest.param(EvolutionLearner, "tell", 1, marks=pytest.mark.opt_in),
+        pytest.param(EvolutionLearner, "tell", 3, marks=pytest.mark.opt_in),
     ],
 )
 def test_a_run_that_stops_anywhere_resumes_to_the_same_end(
@@ -180,6 +180,7 @@ def test_evolution_learns_what_is_rewarded(tiny_folder: Path, tmp_path: Path) ->
         "training.steps=12",
         "training.checkpoint_every=0",
         "rollout.group_size=16",
+        "learner.evolution.side_by_side=8",
         "sampling.temperature=1.0",
         "evaluation.num_tasks=0",
     ]

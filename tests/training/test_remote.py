@@ -57,6 +57,12 @@ def run(folder: Path, place: Path, *more: str) -> tuple[dict[str, bytes], object
     return final(place)[0], groups_of(place)
 
 
+@pytest.fixture(scope="module")
+def local(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], object]:
+    """What one process comes to."""
+    return run(tiny_folder, tmp_path_factory.mktemp("local"))
+
+
 @pytest.fixture
 def remote(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
     class Pool(Here):
@@ -69,12 +75,15 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
 
 @pytest.mark.parametrize(("workers", "losses"), [(1, (1, 2)), (2, ()), (2, (4, 9, 10, 15))])
 def test_a_run_by_workers_is_the_run_of_one_process(
-    workers: int, losses: tuple[int, ...], remote: type[Here], tiny_folder: Path, tmp_path: Path
+    workers: int,
+    losses: tuple[int, ...],
+    local: object,
+    remote: type[Here],
+    tiny_folder: Path,
+    tmp_path: Path,
 ) -> None:
     remote.losses = frozenset(losses)
-    found = run(tiny_folder, tmp_path / "remote", "cluster.kind=ray", f"cluster.workers={workers}")
-    expected = run(tiny_folder, tmp_path / "local")
-    assert found == expected
+    assert run(tiny_folder, tmp_path, "cluster.kind=ray", f"cluster.workers={workers}") == local
 
 
 def test_a_worker_with_other_weights_stops_the_run(remote: type[Here], tiny_folder: Path, tmp_path: Path) -> None:
@@ -91,18 +100,19 @@ def test_the_same_loss_again_and_again_stops_the_run(remote: type[Here], tiny_fo
     assert "for the test" in str(caught.value)
 
 
-def test_rewards_alone_are_enough(remote: type[Here], tiny_folder: Path, tmp_path: Path) -> None:
+def test_rewards_alone_are_enough(
+    local: tuple[object, object], remote: type[Here], tiny_folder: Path, tmp_path: Path
+) -> None:
     more = ["cluster.kind=ray", "cluster.keep_sessions=false"]
     found, _ = run(tiny_folder, tmp_path / "remote", *more)
-    expected, _ = run(tiny_folder, tmp_path / "local")
-    assert found == expected
+    assert found == local[0]
     with Store.open(tmp_path / "remote" / "store.db", read_only=True) as store:
         members = [m for g in store.groups(store.runs()[0].record.run_id, purpose="train") for m in g.members]
     assert all(not m.trace.calls and m.trace.events[0]["tokens"] > 0 and m.verdict.reward is not None for m in members)
 
 
 def test_a_run_resumed_between_its_two_populations(
-    remote: type[Here], tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: object, remote: type[Here], tiny_folder: Path, tmp_path: Path
 ) -> None:
     class Interrupted(BaseException):
         pass
@@ -113,7 +123,7 @@ def test_a_run_resumed_between_its_two_populations(
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(RemoteEvaluator, "told", stop)  # the first population is in the store by then
         run(tiny_folder, tmp_path / "remote", "cluster.kind=ray")
-    assert run(tiny_folder, tmp_path / "remote", "cluster.kind=ray") == run(tiny_folder, tmp_path / "local")
+    assert run(tiny_folder, tmp_path / "remote", "cluster.kind=ray") == local
 
 
 def test_shares_are_whole_batches() -> None:

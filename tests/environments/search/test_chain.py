@@ -57,6 +57,12 @@ def test_a_possessive_question_names_the_facts_in_their_order() -> None:
     assert possessive.question(chain) == f"Who is {person}'s {first}'s {then}?"
 
 
+@pytest.mark.parametrize(("distinct", "hops", "cause"), [(False, 8, "num_entities"), (True, 5, "num_relations")])
+def test_a_way_that_is_too_long_is_refused(distinct: bool, hops: int, cause: str) -> None:
+    with pytest.raises(RecipeError, match=r"(?s)facts in a row.*" + cause):
+        ChainWorld(num_entities=8, is_distinct=distinct).draw(np.random.default_rng(0), hops)
+
+
 def test_the_same_seed_gives_the_same_world() -> None:
     one, two, other = (ChainWorld(num_entities=30, seed=seed) for seed in (1, 1, 2))
     assert [one[i] for i in range(len(one))] == [two[i] for i in range(len(two))]

@@ -43,6 +43,10 @@ class Chain:
         return len(self.relations)
 
 
+_DRAWS = 10_000
+"""Ways looked at for a question: in a world of a thousand people nearly every one will do, in one too small none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChainWorld:
     """A world of facts, and its corpus: a passage for each fact, or one for each person.
@@ -115,8 +119,14 @@ class ChainWorld:
         return f"The {self.relations[relation]} of {self.names[person]} is {target}."
 
     def draw(self, rng: np.random.Generator, hops: int) -> Chain:
-        """A way of ``hops`` facts on which nobody is met twice, so that no answer is in its question."""
-        while True:
+        """A way of ``hops`` facts on which nobody is met twice, so that no answer is in its question.
+
+        Raises:
+            RecipeError: the world holds no such way, or hardly any.
+        """
+        if self.is_distinct and hops > self.num_relations:
+            raise self._too_far(hops, f"at most num_relations={self.num_relations} when is_distinct")
+        for _ in range(_DRAWS):
             if self.is_distinct:
                 relations = tuple(int(r) for r in rng.permutation(self.num_relations)[:hops])
             else:
@@ -126,6 +136,15 @@ class ChainWorld:
                 people.append(self.follow(people[-1], relation))
             if len(set(people)) == len(people):
                 return Chain(people=tuple(people), relations=relations)
+        raise self._too_far(hops, f"fewer hops, or more people than num_entities={self.num_entities}")
+
+    def _too_far(self, hops: int, expected: str) -> RecipeError:
+        return RecipeError(
+            "a question asks for more facts in a row than the chain world has",
+            where="environment.options.hops",
+            got=hops,
+            expected=expected,
+        )
 
     def question(self, chain: Chain) -> str:
         """For example *Who is the boss of the friend of Kalimo?*; possessive, *Who is Kalimo's friend's boss?*"""
