@@ -191,8 +191,8 @@ def test_evolution_learns_what_is_rewarded(tiny_folder: Path, tmp_path: Path) ->
 
 
 def test_bad_sessions_stop_nothing(tiny_folder: Path, tmp_path: Path) -> None:
-    flaky = replace(parity(), environment=FlakyEnvironment(Mute(), rates={Fault.RAISE: 0.2}, seed=1))
-    start(small(tiny_folder, tmp_path / "run", "evaluation.num_tasks=0"), flaky)
+    flaky = replace(parity(), environment=FlakyEnvironment(Mute(), rates={Fault.RAISE: 0.1}, seed=1))
+    start(small(tiny_folder, tmp_path / "run", "evaluation.num_tasks=0", "rollout.groups_per_step=4"), flaky)
     with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
         metrics = store.metrics(store.runs()[0].record.run_id)
         assert sum(v or 0 for _, v in metrics["failures"]) > 0
