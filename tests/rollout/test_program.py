@@ -253,18 +253,22 @@ def test_one_bad_program_does_not_disturb_the_others(tiny: Policy) -> None:
 
 def test_a_key_opens_its_own_session_only_and_for_its_time_only(tiny: Policy) -> None:
     seen: list[Assignment] = []
+    tried: list[bool] = []
 
     async def agent(assignment: Assignment) -> str:
         seen.append(assignment)
         while len(seen) < 2:
             await asyncio.sleep(0.01)
         if seen[0] is not assignment:
+            while not tried:  # an ended session would be unknown, whatever the key
+                await asyncio.sleep(0.01)
             return await ask(assignment)
         other = replace(seen[1], api_key=assignment.api_key)
         client = openai.AsyncOpenAI(base_url=other.base_url, api_key=other.api_key)
         async with client:
             with pytest.raises(openai.AuthenticationError):
                 await client.models.list()
+        tried.append(True)
         return await ask(assignment)
 
     members = play(tiny, agent, right, size=2)
