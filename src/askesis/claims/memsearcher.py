@@ -139,7 +139,7 @@ STUDY = Study(
         "environment.options.thinks": False,
         "agent.instruction": INSTRUCTION,
         "agent.memory_request": "",
-        "agent.memory_tokens": 48,
+        "agent.memory_tokens": 80,
         "agent.result_tokens": 128,
         "agent.max_tool_calls": _TRAINED + 2,
         "evaluation.temperature": 1.0,

@@ -10,11 +10,9 @@ from askesis.agents.formats import TagFormat
 from askesis.agents.parsing import first_block
 from askesis.environments.reasoning.extract import extract_answer
 from askesis.environments.reasoning.split import split_of
-from askesis.environments.search.chain import MAX_RELATIONS, ChainWorld
 from askesis.environments.search.demonstrations import INSTRUCTION, SearchDemonstrations
 from askesis.trace import Message
 
-ALL = ChainWorld(num_entities=30, num_relations=MAX_RELATIONS).relations
 SMALL = {"num_worlds": 2, "num_entities": 30}
 
 
@@ -52,14 +50,17 @@ def test_without_mistakes_every_answer_stands_in_the_last_passages() -> None:
         assert len(told) == 2 and f"The {query} is {answer}." in told[-1]
 
 
-def test_a_memory_is_the_last_fact_and_the_next_turn_starts_from_it() -> None:
+def test_a_memory_is_what_is_left_of_the_question_and_the_next_turn_starts_from_it() -> None:
     for talks in episodes(20, wrong_share=0.0, early_share=0.0, memory_share=1.0, hops=(3,)):  # type: ignore[arg-type]
         assert len(talks) == 4
-        for before, after in itertools.pairwise(talks):
+        asked = talks[0][1].content
+        for turn, (before, after) in enumerate(itertools.pairwise(talks), start=1):
             memory = first_block(before[-1].content, "memory")
             assert memory is not None and f"<memory> {memory} </memory>" in after[1].content
-            fact, name = memory.split(": ")
-            assert f"The {fact} is {name}." in before[-2].content and name in after[2].content
+            name, *rest = memory.split("'s ")
+            query = before[2].content.removeprefix("<search>").removesuffix("</search>")
+            assert f"The {query} is {name}." in before[-2].content and name in after[2].content
+            assert len(rest) == 3 - turn and all(f"'s {kind}" in asked for kind in rest)
 
 
 def test_mistakes_come_at_their_rates() -> None:
@@ -79,10 +80,9 @@ def test_turns_are_shown_alike_and_their_mistakes_at_their_rate() -> None:
     rng = np.random.default_rng(3)
     turns: dict[int, list[bool]] = {0: [], 1: [], 2: [], 3: []}
     for talk in (demonstrations.dialogue(rng) for _ in range(400)):
-        question, memory = talk[1]["content"].split("</question>")
-        found = next((kind for kind in ALL if f"{kind} of" in memory), None)
-        done = 0 if found is None else question[: question.index(found)].count("'s ")
-        turns[done].append(talk[-1]["content"].startswith("<answer>"))
+        _, memory = talk[1]["content"].split("</question>")
+        has_begun = first_block(memory, "memory") not in (None, "")
+        turns[3 - memory.count("'s ") if has_begun else 0].append(talk[-1]["content"].startswith("<answer>"))
     assert all(70 < len(shown) < 130 for shown in turns.values())
     assert not any(turns[0]) and all(turns[3])
     assert all(0.25 < sum(turns[turn]) / len(turns[turn]) < 0.55 for turn in (1, 2))

@@ -33,8 +33,8 @@ _FORMAT = TagFormat(tools=("search",))
 class SearchDemonstrations:
     """Endless demonstrations: look one fact up, then the next one with the name that it gave, then answer.
 
-    A memory holds the last fact that was found. It says how far the question has come, because no question asks for the
-    same kind of fact twice.
+    A memory holds what the question has become: the name that was found last, and the kinds of facts that are still to
+    be looked up from it.
 
     Args:
         hops: of the questions, drawn with equal chance.
@@ -100,7 +100,8 @@ class SearchDemonstrations:
             fact = f"{world.relations[relation]} of {person}"
             hits = retriever.find(fact, self.top_k)
             person = _read(hits, f"The {fact} is ", is_wrong=bool(rng.random() < self.wrong_share))
-            script.search(fact, hits, memory=f"{fact}: {person}")
+            rest = "".join(f"'s {world.relations[later]}" for later in chain.relations[turn + 1 :])
+            script.search(fact, hits, memory=person + rest)
         script.answer(person)
         return script.talks
 

@@ -48,7 +48,7 @@ def search_recipe(policy: str, *, context: Shown, hops: int, tasks: int, tempera
                 "context": context,
                 "instruction": INSTRUCTION,
                 "memory_request": "",
-                "memory_tokens": 48,
+                "memory_tokens": 80,
                 "max_tool_calls": hops + 2,
             },
             "sampling": {"max_tokens": 48},
