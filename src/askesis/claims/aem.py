@@ -10,7 +10,7 @@ from __future__ import annotations
 from askesis.claims.reading import held_out_pass, training_mean
 from askesis.claims.study import Arm, Direction, Metric, Overrides, Part, Role, Scale, Setting, Study
 
-__all__ = ["STUDY"]
+__all__ = ["ARMS", "PAPER", "STUDY"]
 
 _SURE, _UNSURE = "sure turns decide", "unsure turns decide"
 _EASY_FRACTIONS = {"max_value": 15, "max_factor": 6}
@@ -30,11 +30,28 @@ def _grpo(**modulation: str | float) -> Overrides:
     return {"algorithm.name": "grpo_aem", "algorithm.options.kl_beta": 0.0, **options}
 
 
+ARMS = (
+    Arm(name="aem", role=Role.METHOD, overrides=_grpo(), note="lambda = 1 within the group, as in the paper"),
+    Arm(name="grpo", role=Role.BASELINE, overrides=_grpo(modulator="none"), note="the same objective without AEM"),
+    Arm(
+        name="reversed",
+        role=Role.CONTROL,
+        overrides=_grpo(aem_lambda=-1.0),
+        note="lambda = -1: more advantage on unsure turns; the paper finds that it hurts",
+    ),
+)
+"""The same in every world."""
+
+PAPER = (
+    'Zhao et al. 2026, "AEM: Adaptive Entropy Modulation for Multi-Turn Agentic Reinforcement Learning", '
+    "arXiv 2605.00425"
+)
+
+
 STUDY = Study(
     name="aem",
     title="Adaptive entropy modulation of the turns' advantages",
-    paper='Zhao et al. 2026, "AEM: Adaptive Entropy Modulation for Multi-Turn Agentic Reinforcement Learning", '
-    "arXiv 2605.00425",
+    paper=PAPER,
     statement="Scaling each turn's advantage by how sure the policy was of it gives better credit in multi-turn tasks "
     "than the same objective without it.",
     measured="nano plays quizzes of two fractions and two pieces of arithmetic, one a turn, with one reward at the "
@@ -50,16 +67,7 @@ STUDY = Study(
         "training.lr": 3e-4,
         "training.warmup_steps": 1,
     },
-    arms=(
-        Arm(name="aem", role=Role.METHOD, overrides=_grpo(), note="lambda = 1 within the group, as in the paper"),
-        Arm(name="grpo", role=Role.BASELINE, overrides=_grpo(modulator="none"), note="the same objective without AEM"),
-        Arm(
-            name="reversed",
-            role=Role.CONTROL,
-            overrides=_grpo(aem_lambda=-1.0),
-            note="lambda = -1: more advantage on unsure turns; the paper finds that it hurts",
-        ),
-    ),
+    arms=ARMS,
     settings=(
         Setting(name=_SURE, overrides=_quiz("fraction_simplification", "basic_arithmetic", "counted")),
         Setting(name=_UNSURE, overrides=_quiz("basic_arithmetic", "fraction_simplification", "other")),

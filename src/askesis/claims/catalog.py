@@ -9,7 +9,7 @@ from askesis.errors import RecipeError, did_you_mean
 
 __all__ = ["CLAIMS", "find_study"]
 
-CLAIMS = ("a-nsr", "aem", "dgpo", "essam", "memsearcher", "oases", "art-diffusion", "vespo", "realign")
+CLAIMS = ("a-nsr", "aem", "aem-search", "dgpo", "essam", "memsearcher", "oases", "art-diffusion", "vespo", "realign")
 """Each is the module of that name, with underscores, and holds a ``STUDY``: a Study or an Experiment."""
 
 
