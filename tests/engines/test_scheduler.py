@@ -229,29 +229,20 @@ def test_answers_go_on_with_new_weights_from_their_next_token(
     scheduler.swap(7)
     while scheduler.busy:
         results += scheduler.step()
-    done = {seed: c for c, seed in ((c, place) for place, c in _by_place(results, requests))}
-    assert sorted(done.values()) == [0, 1, 2, 3]
-    swapped = [c for c in done if c.swaps]
+    done = {call.request.seed: result for call, result in results}
+    assert sorted(done) == [0, 1, 2, 3]
+    swapped = [c for c in done.values() if c.swaps]
     assert swapped and all(c.version == 0 and c.swaps == ((3, 7),) for c in swapped)
-    assert any(c.version == 7 and not c.swaps for c in done), "the one that waited began with the new weights"
-    after = [parameter.detach().clone() for _, parameter in policy.trainable()]
-    for completion, seed in done.items():
-        cut = completion.swaps[0][0] if completion.swaps else 0
-        new = _logprobs(policy, requests[seed].prefix, completion.tokens)
-        with torch.no_grad():
-            for (_, parameter), old in zip(policy.trainable(), before, strict=True):
-                parameter.copy_(old)
-        old_ones = _logprobs(policy, requests[seed].prefix, completion.tokens)
-        with torch.no_grad():
-            for (_, parameter), kept in zip(policy.trainable(), after, strict=True):
-                parameter.copy_(kept)
-        expected = old_ones if completion.version == 0 and not completion.swaps else old_ones[:cut] + new[cut:]
-        assert completion.logprobs == pytest.approx(expected, abs=1e-4)
-
-
-def _by_place(results: Sequence[Any], requests: Sequence[Request]) -> list[tuple[int, Completion]]:
-    seeds = {request.seed: place for place, request in enumerate(requests)}
-    return [(seeds[call.request.seed], result) for call, result in results]
+    assert any(c.version == 7 and not c.swaps for c in done.values()), "one waited for a row until the new weights came"
+    new = {r.seed: _logprobs(policy, r.prefix, done[r.seed].tokens) for r in requests}
+    with torch.no_grad():
+        for (_, parameter), old in zip(policy.trainable(), before, strict=True):
+            parameter.copy_(old)
+    for one in requests:
+        drawn = done[one.seed]
+        cut = drawn.swaps[0][0] if drawn.swaps else len(drawn.tokens) * (drawn.version == 0)
+        expected = _logprobs(policy, one.prefix, drawn.tokens)[:cut] + new[one.seed][cut:]
+        assert drawn.logprobs == pytest.approx(expected, abs=1e-4)
 
 
 def _logprobs(policy: Policy, prefix: tuple[int, ...], tokens: tuple[int, ...]) -> list[float]:

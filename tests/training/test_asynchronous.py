@@ -32,11 +32,13 @@ ASYNC = ["asynchronous.enabled=true", "training.steps=6", "evaluation.num_tasks=
 KILLS = int(os.environ.get("ASKESIS_TEST_KILLS", "3"))
 
 
-def simulate(resolved: Resolved[Recipe], world: World | None = None, *, mean_s: float = 2.0) -> TrainingResult:
-    """On virtual time: 0.1 s a token, 1 s an update, log-normal waits of ``mean_s`` per turn."""
-    simulation = Simulation(token_s=0.1, compute_s=1.0)
+def simulate(
+    resolved: Resolved[Recipe], world: World | None = None, *, mean_s: float = 0.2, sigma: float = 1.0
+) -> TrainingResult:
+    """On virtual time: 10 ms a token, 0.1 s an update, log-normal waits per turn."""
+    simulation = Simulation(token_s=0.01, compute_s=0.1)
     with Path(os.devnull).open("w") as sink, PlainProgress(sink, clock=simulation.clock) as progress:
-        world = with_latency(world or parity(), mean_s=mean_s)
+        world = with_latency(world or parity(), mean_s=mean_s, sigma=sigma)
         return train(resolved, prepare(resolved).run, world, progress, simulation=simulation)
 
 
@@ -54,7 +56,8 @@ class Records:
                 name: [value for _, value in series if value is not None]
                 for name, series in store.metrics(run_id).items()
             }
-            self.verified = store.verify(heads=run / "heads.jsonl").ok
+            heads = run / "heads.jsonl"
+            self.verified = store.verify(heads=heads if heads.exists() else None).ok
 
     @property
     def ages(self) -> list[int]:
@@ -95,8 +98,6 @@ def test_the_schedule_on_virtual_time_is_a_function_of_the_recipe(
     simulate(small(tiny_folder, tmp_path / "run", *ASYNC))
     assert Records(tmp_path / "run").schedule == Records(simulated).schedule
     assert final(tmp_path / "run") == final(simulated)
-    simulate(small(tiny_folder, tmp_path / "other", *ASYNC), mean_s=5.0)
-    assert Records(tmp_path / "other").schedule != Records(simulated).schedule
 
 
 class NobodyPlays(Exception):
@@ -146,7 +147,7 @@ def test_without_partial_rollouts_a_session_keeps_its_weights(tiny_folder: Path,
 
 def test_strict_passes_over_what_grew_too_old_and_counts_it(tiny_folder: Path, tmp_path: Path) -> None:
     more = ["asynchronous.admission=strict", "asynchronous.max_staleness=1", "training.steps=10"]
-    simulate(small(tiny_folder, tmp_path / "run", *ASYNC, *more), mean_s=10.0)
+    simulate(small(tiny_folder, tmp_path / "run", *ASYNC, *more), mean_s=1.0, sigma=2.0)
     records = Records(tmp_path / "run")
     passed = [age for age in records.ages if age > 1]
     assert passed, "the scenario has no stale group"
@@ -157,7 +158,7 @@ def test_strict_passes_over_what_grew_too_old_and_counts_it(tiny_folder: Path, t
 
 def test_bounded_never_passes_over_any(tiny_folder: Path, tmp_path: Path) -> None:
     more = ["asynchronous.max_staleness=1", "training.steps=10"]
-    simulate(small(tiny_folder, tmp_path / "run", *ASYNC, *more), mean_s=10.0)
+    simulate(small(tiny_folder, tmp_path / "run", *ASYNC, *more), mean_s=1.0, sigma=2.0)
     records = Records(tmp_path / "run")
     assert max(records.ages) <= 1 and len(records.used) == 20
     assert max(records.metrics["stale_share"]) == 0
@@ -165,7 +166,7 @@ def test_bounded_never_passes_over_any(tiny_folder: Path, tmp_path: Path) -> Non
 
 def test_corrected_uses_what_is_over_the_bound(tiny_folder: Path, tmp_path: Path) -> None:
     more = ["asynchronous.admission=corrected", "asynchronous.max_staleness=1", "training.steps=10"]
-    simulate(small(tiny_folder, tmp_path / "run", *ASYNC, *more, "algorithm.name=reinforce"), mean_s=10.0)
+    simulate(small(tiny_folder, tmp_path / "run", *ASYNC, *more, "algorithm.name=reinforce"), mean_s=1.0, sigma=2.0)
     records = Records(tmp_path / "run")
     assert max(records.ages) > 1 and len(records.used) == 20
     assert max(records.metrics["corrected_share"]) > 0 and "capped" in records.metrics
@@ -187,12 +188,12 @@ def test_the_metrics_tell_how_both_sides_wait(simulated: Path) -> None:
 
 
 def test_it_trains_in_real_time_and_the_reward_rises(tiny_folder: Path, tmp_path: Path) -> None:
-    more = ["training.steps=40", "training.lr=1e-2", "evaluation.num_tasks=2", "evaluation.every=20"]
-    more += ["rollout.group_size=8", "training.checkpoint_every=20", "training.max_drift=1e-2"]
+    more = ["training.steps=16", "training.lr=2e-2", "evaluation.num_tasks=2", "evaluation.every=8"]
+    more += ["rollout.group_size=6", "training.checkpoint_every=8", "training.max_drift=1e-2"]
     result = start(small(tiny_folder, tmp_path / "run", *ASYNC, *more), with_latency(parity(), mean_s=0.01))
     records = Records(tmp_path / "run")
     rewards = records.metrics["reward_mean"]
-    assert sum(rewards[-8:]) / 8 > sum(rewards[:8]) / 8 + 0.15
+    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.15
     assert max(records.ages) <= 2 and result.after is not None
 
 
@@ -252,7 +253,7 @@ def test_a_session_that_hangs_ends_by_its_deadline_and_holds_up_its_own_group(
 ) -> None:
     world = parity()
     hangs = replace(world, environment=FlakyEnvironment(world.environment, {Fault.HANG: 0.2}, seed=3))
-    more = ["rollout.call_timeout_s=20", "asynchronous.admission=strict"]
+    more = ["rollout.call_timeout_s=2", "asynchronous.admission=strict"]
     simulate(small(tiny_folder, tmp_path / "run", *ASYNC, *more), hangs, mean_s=0.1)
     records = Records(tmp_path / "run")
     kinds = [m.verdict.error.kind for g in records.groups.values() for m in g.members if m.verdict.error]
@@ -290,7 +291,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_used_twice(
             else:
                 assert child.exitcode == 0
                 finished = True
-            if not (run / "store.db").exists() or not (run / "heads.jsonl").exists():
+            if not (run / "store.db").exists():
                 continue
             records = Records(run)
             assert records.verified
