@@ -146,13 +146,13 @@ def _samples(store: Store, run: RunDir, run_id: str) -> Iterator[SampleGroup]:
             members = [show.member("before", before.members[0]), show.member("after", after.members[0])]
             yield _sample_group(before, members, f"held out: {before.task.key}")
     trained = store.consumed(run_id)
-    last = max(trained.values(), default=-1)
-    for name in islice((name for name, step in trained.items() if step == last), _TRAINING_GROUPS):
+    newest = max(trained.values(), default=-1)
+    for name in islice((name for name, step in trained.items() if step == newest), _TRAINING_GROUPS):
         group = store.group(name)
         if group is not None:
             chosen = group.members[:_TRAINING_MEMBERS]
             members = [show.member(f"answer {m.member_index + 1}", m) for m in chosen]
-            yield _sample_group(group, members, f"training, step {last + 1}: {group.task.key}")
+            yield _sample_group(group, members, f"training, step {newest + 1}: {group.task.key}")
 
 
 def _sample_group(group: Group, members: Sequence[SampleTrace], title: str) -> SampleGroup:
