@@ -26,7 +26,7 @@ from askesis.training.groups import group_specs, is_constant, refuse_total_failu
 from askesis.training.observe.observer import Observer
 from askesis.training.playing import Played, stored, ticking
 from askesis.training.sampler import Sampler
-from askesis.training.schedule import Batch, Schedule, Waiting
+from askesis.training.schedule import Schedule, Waiting
 
 __all__ = ["Overlapping", "make_schedule", "patience_s"]
 
@@ -110,8 +110,8 @@ class Overlapping:
         self._recorded_until = max(self._store.consumed(self._run_id).values(), default=-1) + 1
         async with self._runner.open(on_session=self._observer.on_session) as table:
             self._table = table
-            self._fill()
             try:
+                self._fill()
                 yield
             finally:
                 self._table = None
@@ -135,16 +135,15 @@ class Overlapping:
         self._fill()
         began = self._now()
         names = self._store.claimed(self._run_id, step=step)
-        if names:
-            batch = self._recorded(names)
-        else:
+        if not names:
             with ticking(self._observer, f"complete groups for step {step}"):
-                batch = await self._claim(step)
+                names = await self._claim(step)
         waited_s = self._now() - began
         with charging(Activity.STORE):
-            groups = [stored(self._store, name) for name in batch.used]
-        metrics = self._metrics(groups, batch, waited_s)
-        self._constant -= set(batch.used)
+            consumed = [stored(self._store, name) for name in names]
+        groups = [g for g in consumed if not self._schedule.is_stale(g.step, self._learner.version)]
+        metrics = self._metrics(groups, len(consumed), waited_s)
+        self._constant -= set(names)
         self._step, self._version = step + 1, self._learner.version + 1  # what is begun now is used after this update
         self._fill()
         return Played(groups, metrics)
@@ -170,14 +169,17 @@ class Overlapping:
         self._is_draining = False
         self._fill()
 
-    async def _claim(self, step: int) -> Batch:
+    async def _claim(self, step: int) -> list[str]:
+        """Consume groups for a step, those first that are too old for it."""
         while True:
             self._raise_error()
-            batch = self._schedule.choose(self._waiting(), list(self._in_play.values()), learner=self._learner.version)
+            unfinished = [*self._in_play.values(), *(group.step for group in self._kept_back)]
+            batch = self._schedule.choose(self._waiting(), unfinished, learner=self._learner.version)
             if batch is not None:
+                names = [*batch.stale, *batch.used]
                 with charging(Activity.STORE):
-                    self._store.consume(self._run_id, [*batch.stale, *batch.used], step=step)
-                return batch
+                    self._store.consume(self._run_id, names, step=step)
+                return names
             await self._wait_for_news()
 
     async def _wait_for_news(self) -> None:
@@ -195,12 +197,6 @@ class Overlapping:
                 expected=f"{self._schedule.groups_per_step} complete groups for a step",
                 next_step="look for sessions that hang; limits are rollout.max_session_s and rollout.call_timeout_s",
             ) from None
-
-    def _recorded(self, names: Sequence[str]) -> Batch:
-        """What a step consumed before a restart, told apart again."""
-        steps = {name: stored(self._store, name).step for name in names}
-        stale = tuple(n for n in names if self._schedule.is_stale(steps[n], self._learner.version))
-        return Batch(used=tuple(n for n in names if n not in stale), stale=stale)
 
     def _waiting(self) -> list[Waiting]:
         with charging(Activity.STORE):
@@ -312,7 +308,7 @@ class Overlapping:
             self._held_s += now - self._idle_since
         self._idle_since = None if self._in_play else now
 
-    def _metrics(self, groups: Sequence[Group], batch: Batch, waited_s: float) -> dict[str, float | None]:
+    def _metrics(self, groups: Sequence[Group], num_consumed: int, waited_s: float) -> dict[str, float | None]:
         self._note_idle()
         held_s, self._held_s = self._held_s, 0.0
         ages = np.array([self._learner.version - group.step for group in groups])
@@ -322,7 +318,7 @@ class Overlapping:
             "staleness_p50": float(np.quantile(ages, 0.5)),
             "staleness_p90": float(np.quantile(ages, 0.9)),
             "staleness_max": float(ages.max()),
-            "stale_share": len(batch.stale) / (len(batch.stale) + len(groups)),
+            "stale_share": 1 - len(groups) / num_consumed,
             "corrected_share": num_over / len(groups),
             "groups_waiting": float(len(self._waiting())),
             "groups_in_play": float(len(self._in_play)),
