@@ -38,7 +38,8 @@ test-long: setup
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest \
-		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_ray_pool.py
+		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_ray_pool.py \
+		tests/training/test_asynchronous.py
 
 # The real vLLM on this machine's CPU, in an environment of its own: about ten minutes.
 test-vllm: setup
@@ -50,7 +51,7 @@ claims: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.peers
-	for name in step_short step_long step_multiturn search_rollout sample memory overhead scaling gateway_http es_memory es_population align store; do \
+	for name in step_short step_long step_multiturn search_rollout sample memory overhead scaling gateway_http es_memory es_population align store async_latency; do \
 		$(BIN)/python -m benchmarks.$$name --json || exit 1; done
 
 docs: setup

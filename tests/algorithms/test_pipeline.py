@@ -243,3 +243,25 @@ def test_weights_of_a_part_of_the_batch_take_totals_of_the_whole() -> None:
     mask = torch.tensor([[1, 1], [1, 0]], dtype=torch.bool)
     totals = Denominators(num_tokens=9, num_sequences=4, num_rows=4)
     assert algorithm.token_weights(mask, torch.tensor([0, 1]), totals=totals).tolist() == [[0.125, 0.125], [0.25, 0]]
+
+
+def test_truncated_weights_stand_before_an_objective_without_its_own() -> None:
+    """Ratios 1, e and 1/e with a cap of 2: the gradient of -w * A * logp is -w * A; a KL term is not weighed."""
+    algorithm = replace(build("reinforce", {"kl_beta": 0.0, "importance_weighted": False}), max_weight=2.0)
+    logp = torch.tensor([[-1.0, -1.0, -2.0, 0.0]], requires_grad=True)
+    result = algorithm.loss(
+        LossInputs(
+            logp_new_BT=logp,
+            logp_behaviour_BT=torch.tensor([[-1.0, -2.0, -1.0, 0.0]]),
+            advantage_BT=torch.tensor([[1.0, 1.0, -1.0, 5.0]]),
+            mask_BT=torch.tensor([[True, True, True, False]]),
+            weight_BT=torch.ones(1, 4),
+        )
+    )
+    (grad,) = torch.autograd.grad(result.loss, logp)
+    low = 0.36787944
+    assert grad[0].tolist() == pytest.approx([-1.0, -2.0, low, 0.0])
+    assert float(result.loss.detach()) == pytest.approx(1.0 + 2.0 - 2 * low)
+    assert result.diagnostics["capped"].mean() == pytest.approx(1 / 3)
+    assert algorithm.describe()["max_weight"] == 2.0 and "max_weight" not in build("reinforce").describe()
+    assert build("reinforce").corrects is False and build("grpo").corrects is True

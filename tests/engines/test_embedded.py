@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from askesis.engines import Completion, Request, Sampling, TracksSessions
+from askesis.engines import Completion, Request, Sampling, Swaps, TracksSessions
 from askesis.engines.decoder import FusedDecoder
 from askesis.engines.embedded import EmbeddedEngine, sample_batch
 from askesis.engines.scheduler import Call, Scheduler
@@ -345,3 +345,35 @@ def test_whatever_goes_wrong_in_the_thread_nobody_waits_for_ever(tiny: Policy, m
         assert len((await engine.generate(asked("", 1))).tokens) == 6
 
     run(tiny, main)
+
+
+def test_weights_change_while_answers_are_drawn(tiny: Policy) -> None:
+    """The change happens in the engine's thread, between two tokens, and what waits for it sees its failure."""
+
+    async def scenario() -> tuple[Completion, int, int]:
+        engine = EmbeddedEngine(tiny, admission="continuous")
+        seen: list[int] = []
+        one = Request(prefix=(5, 6), sampling=Sampling(max_tokens=200), stop_ids=(), seed=0)
+        drawing = asyncio.create_task(engine.generate(one))
+        while not engine._busy:
+            await asyncio.sleep(0)
+        await engine.swap(3, lambda: seen.append(threading.get_ident()))
+        assert engine.version == 3 and not drawing.done()
+        with pytest.raises(ZeroDivisionError):
+            await engine.swap(4, lambda: seen.append(1 // 0))
+        assert engine.version == 3
+        done = await drawing
+        await engine.swap(5, lambda: None)  # while it rests
+        last = await engine.generate(Request(prefix=(5,), sampling=Sampling(max_tokens=1), stop_ids=(), seed=0))
+        await engine.close()
+        assert seen != [threading.get_ident()]
+        return done, engine.version, last.version
+
+    done, version, last = asyncio.run(scenario())
+    assert (version, last) == (5, 5)
+    assert done.version == 0 and len(done.tokens) == 200
+    assert [v for _, v in done.swaps] == [3] and 0 < done.swaps[0][0] < 200
+
+
+def test_an_engine_that_can_says_so(tiny: Policy) -> None:
+    assert isinstance(EmbeddedEngine(tiny), Swaps)

@@ -209,3 +209,71 @@ def test_every_way_of_drawing_works_side_by_side(policy: Policy) -> None:
     for one in requests:
         expected |= sample(make(policy), [one])
     assert_same(sample(make(policy), requests), expected)
+
+
+@pytest.mark.parametrize("kind", [FusedDecoder, ModuleDecoder])
+@pytest.mark.parametrize("kv_tokens", [0, 999])
+def test_answers_go_on_with_new_weights_from_their_next_token(
+    random_policy: Callable[..., Policy], kind: type, kv_tokens: int
+) -> None:
+    """Each part has the log-probabilities of the weights that drew it, given all that was drawn before."""
+    policy = random_policy("Qwen3", num_hidden_layers=1)
+    before = [parameter.detach().clone() for _, parameter in policy.trainable()]
+    scheduler = make(policy, kind=kind, max_batch=3, kv_tokens=kv_tokens)
+    requests = [request((*HEAD, 5 + i), seed=i, max_tokens=8) for i in range(4)]
+    scheduler.submit(Call(r) for r in requests)
+    results = [result for _ in range(3) for result in scheduler.step()]
+    with torch.no_grad():
+        for _, parameter in policy.trainable():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    scheduler.swap(7)
+    while scheduler.busy:
+        results += scheduler.step()
+    done = {call.request.seed: result for call, result in results}
+    assert sorted(done) == [0, 1, 2, 3]
+    swapped = [c for c in done.values() if c.swaps]
+    assert swapped and all(c.version == 0 and c.swaps == ((3, 7),) for c in swapped)
+    assert any(c.version == 7 and not c.swaps for c in done.values()), "one waited for a row until the new weights came"
+    new = {r.seed: _logprobs(policy, r.prefix, done[r.seed].tokens) for r in requests}
+    with torch.no_grad():
+        for (_, parameter), old in zip(policy.trainable(), before, strict=True):
+            parameter.copy_(old)
+    for one in requests:
+        drawn = done[one.seed]
+        cut = drawn.swaps[0][0] if drawn.swaps else len(drawn.tokens) * (drawn.version == 0)
+        expected = _logprobs(policy, one.prefix, drawn.tokens)[:cut] + new[one.seed][cut:]
+        assert drawn.logprobs == pytest.approx(expected, abs=1e-4)
+
+
+def _logprobs(policy: Policy, prefix: tuple[int, ...], tokens: tuple[int, ...]) -> list[float]:
+    ids = torch.tensor([[*prefix, *tokens]])
+    with torch.no_grad():
+        logits = policy.model(input_ids=ids).logits[0, len(prefix) - 1 : -1].float()
+    return logits.log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None])[:, 0].tolist()
+
+
+def test_a_change_to_equal_weights_changes_no_token(policy: Policy) -> None:
+    """The random numbers of an answer go on where they were."""
+    requests = [request(HEAD[: 5 + i], seed=i, max_tokens=9) for i in range(3)]
+    expected = sample(make(policy), requests)
+    scheduler = make(policy)
+    scheduler.submit(Call(r) for r in requests)
+    results: list[Any] = []
+    version = 0
+    while scheduler.busy:
+        results += scheduler.step()
+        version += 1
+        scheduler.swap(version)
+    assert_same({call.request.seed: result for call, result in results}, expected)
+    for _, completion in results:
+        assert [place for place, _ in completion.swaps] == list(range(1, len(completion.tokens)))
+
+
+def test_a_cancelled_call_does_not_go_on(policy: Policy) -> None:
+    scheduler = make(policy)
+    calls = [Call(request((5, 6), seed=i, max_tokens=9)) for i in range(2)]
+    scheduler.submit(calls)
+    scheduler.step()
+    scheduler.cancel(calls[0])
+    scheduler.swap(1)
+    assert finish(scheduler).keys() == {1}

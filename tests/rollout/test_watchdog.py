@@ -102,3 +102,21 @@ def test_somebody_elses_alarm_goes_on() -> None:
         signal.setitimer(signal.ITIMER_REAL, *left)
         signal.signal(signal.SIGALRM, old)
     assert rang == [signal.SIGALRM]
+
+
+def test_several_may_guard_at_once_and_end_in_any_order() -> None:
+    before, (left_s, _) = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+
+    async def main() -> None:
+        first, second = Watchdog(5.0, frozenset()), Watchdog(7.0, frozenset())
+        await first.__aenter__()
+        await second.__aenter__()
+        await first.__aexit__(None, None, None)
+        assert signal.getsignal(signal.SIGALRM) is not before
+        await asyncio.sleep(0.01)
+        await second.__aexit__(None, None, None)
+
+    asyncio.run(main())
+    assert signal.getsignal(signal.SIGALRM) is before
+    after_s, _ = signal.getitimer(signal.ITIMER_REAL)
+    assert after_s == 0.0 == left_s or 0 < after_s <= left_s

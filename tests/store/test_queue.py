@@ -130,3 +130,15 @@ def test_random_histories_keep_the_queue_true(store: Store, group: Make) -> None
                 verdict = rng.choice([GOOD, LATER])
                 store.append_verdict(f"{name(rng.choice(stored))}/0", verdict)
     assert stored and store.verify().ok
+
+
+@both
+def test_what_waits_and_what_a_step_has_are_listed_in_the_order_of_use(store: Store, group: Make) -> None:
+    add(store, group, [3, 1, 2])
+    add(store, group, [0], purpose="evaluation")
+    assert store.waiting("R") == [(name(1), 1), (name(2), 2), (name(3), 3)]
+    assert store.group_ids("R") == [name(3), name(1), name(2)]
+    store.consume("R", [name(2), name(1)], step=5)
+    assert store.waiting("R") == [(name(3), 3)]
+    assert store.claimed("R", step=5) == [name(2), name(1)] and store.claimed("R", step=4) == []
+    assert store.claim("R", step=5, count=2) == [name(2), name(1)]

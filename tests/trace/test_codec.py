@@ -28,6 +28,7 @@ def sample() -> Trace:
             messages=(Message(role="user", content="héllo \ud800"),),
             reply=Message(role="assistant", content="x"),
             sampling={"temperature": 1.0},
+            swaps=((1, 4),),
         ),
         Call(key=1, context=[1, 2, 7, 4], sampled=[9], logprobs=[-2.0], finish="length"),
     ]
@@ -42,6 +43,7 @@ def test_round_trip_keeps_everything() -> None:
     assert again.failure == trace.failure and again.stop is StopReason.FAILED
     assert again.calls[0].messages == trace.calls[0].messages and again.calls[0].sampling == {"temperature": 1.0}
     assert again.calls[0].logprobs.tolist() == [-0.25, -1.5]
+    assert again.calls[0].swaps == ((1, 4),) and again.calls[1].swaps == ()
     assert [n.tokens.tolist() for n in again.nodes] == [n.tokens.tolist() for n in trace.nodes]
 
 
@@ -100,3 +102,8 @@ def test_deeply_nested_headers_are_refused() -> None:
     header = b"[" * 200_000
     with pytest.raises(TraceError):
         decode(struct.pack("<4sHI", b"ASKT", 1, len(header)) + header)
+
+
+def test_traces_without_a_change_of_weights_keep_the_bytes_that_they_always_had() -> None:
+    trace = TraceBuilder([Call(key=0, context=[5], sampled=[6], logprobs=[-1.0])]).finish(StopReason.TERMINATED)
+    assert b"swaps" not in encode(trace) and b"swaps" in encode(sample())

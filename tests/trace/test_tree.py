@@ -137,3 +137,24 @@ def test_no_context_token_is_stored_twice(calls: list[Call]) -> None:
         siblings = [n for i, n in enumerate(trace.nodes) if n.parent == node.parent and i != index]
         if node.call is None:
             assert all(s.tokens[0] != node.tokens[0] for s in siblings if s.call is None)
+
+
+def test_every_token_knows_the_weights_that_drew_it() -> None:
+    calls = [
+        Call(key=0, context=[1], sampled=[5, 6, 7, 8], logprobs=[-1.0] * 4, policy_version=2, swaps=((1, 3), (3, 7))),
+        Call(key=1, context=[1, 5, 6, 9], sampled=[4], logprobs=[-1.0], policy_version=8),
+    ]
+    trace = TraceBuilder(calls).finish(StopReason.TERMINATED)
+    assert calls[0].versions.tolist() == [2, 3, 3, 7] and trace.oldest_version == 2
+    # the second call leaves the first one after two tokens, so the node is split there
+    assert sorted(branch.policy_version.tolist() for branch in trace.branches()) == [
+        [-1, 2, 3, -1, 8],
+        [-1, 2, 3, 3, 7],
+    ]
+    assert TraceBuilder().finish(StopReason.FAILED).oldest_version is None
+
+
+@pytest.mark.parametrize("swaps", [((0, 3),), ((2, 3),), ((1, 2),), ((1, 3), (1, 4)), ((1, 3), (2, 3)), ((1, 2.5),)])
+def test_weights_that_change_in_an_impossible_order_are_refused(swaps: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(TraceError, match="impossible order"):
+        Call(key=0, context=[1], sampled=[5, 6], logprobs=[-1.0] * 2, policy_version=2, swaps=swaps)

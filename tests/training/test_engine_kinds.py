@@ -145,3 +145,26 @@ def test_where_servers_are_does_not_make_another_recipe(tiny_folder: Path, tmp_p
     one = recipe(tiny_folder, tmp_path, [], "engine.vllm.replicas=2", "engine.vllm.python=/a/python")
     two = recipe(tiny_folder, tmp_path, [], "engine.vllm.replicas=3", 'engine.vllm.urls=["http://127.0.0.1:1"]')
     assert one.hash == two.hash != recipe(tiny_folder, tmp_path, [], "engine.vllm.dtype=bfloat16").hash
+
+
+@pytest.mark.parametrize("partial", ["true", "false"])
+def test_servers_sample_while_the_learner_computes(
+    partial: str, tiny: Policy, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Servers take new weights between two answers; what a session was sampled from is on record."""
+    more = ["algorithm.options.kl_beta=0.0", "training.steps=4", "evaluation.every=2"]
+    more += ["asynchronous.enabled=true", f"asynchronous.partial_rollouts={partial}"]
+    with fakes(tiny) as [server]:
+        result = start(recipe(tiny_folder, tmp_path / "run", [server], *more))
+    with Store.open(RunDir(Path(result.path)).store, read_only=True) as store:
+        groups = {g.group_id: g for g in store.groups(result.run, purpose="train")}
+        used = store.consumed(result.run)
+        drift = [value for _, value in store.metrics(result.run)["drift"] if value is not None]
+        assert store.verify(heads=tmp_path / "run" / "heads.jsonl").ok
+    assert sorted(used.values()) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert all(0 <= step - groups[name].step <= 2 for name, step in used.items())
+    assert drift and max(drift) < 1e-4  # a token that is said to be of the learner's weights is
+    calls = [c for g in groups.values() for m in g.members for c in m.trace.calls]
+    assert not any(call.swaps for call in calls)
+    if partial == "false":
+        assert all(len({c.policy_version for c in m.trace.calls}) == 1 for g in groups.values() for m in g.members)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from askesis.algorithms.objectives.ppo_clip import PPO_CLIP
 from askesis.errors import RecipeError
 from askesis.policy.loading import Policy, load_policy
 from askesis.recipe import Recipe, load_recipe
@@ -115,3 +117,29 @@ def test_threads() -> None:
     set_threads(1)
     assert torch.get_num_threads() == 1
     set_threads(before)
+
+
+ASYNC = ["asynchronous.enabled=true", "asynchronous.admission=corrected", "asynchronous.max_weight=3.0"]
+
+
+def test_corrected_weighs_only_what_has_no_ratio_of_its_own() -> None:
+    assert make_algorithm(recipe("algorithm.name=reinforce", *ASYNC)).max_weight == 3.0
+    weighted = "algorithm.options.importance_weighted=true"
+    assert make_algorithm(recipe("algorithm.name=reinforce", weighted, *ASYNC)).max_weight is None
+    for name in ("grpo", "gspo", "cispo", "sapo", "vespo"):
+        assert make_algorithm(recipe(f"algorithm.name={name}", *ASYNC)).max_weight is None
+
+
+def test_other_admissions_need_an_objective_for_stale_samples() -> None:
+    with pytest.raises(RecipeError, match="importance weights"):
+        make_algorithm(recipe("algorithm.name=reinforce", ASYNC[0]))
+    fresh = make_algorithm(recipe("algorithm.name=reinforce", ASYNC[0], "asynchronous.max_staleness=0"))
+    assert fresh.max_weight is None
+    assert make_algorithm(recipe("algorithm.name=grpo", ASYNC[0])).max_weight is None
+
+
+def test_an_objective_of_which_nothing_is_known_is_not_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = replace(PPO_CLIP, corrects=None)
+    monkeypatch.setattr("askesis.algorithms.builder.find_objective", lambda name: unknown)
+    with pytest.raises(RecipeError, match="allows for stale samples is not known"):
+        make_algorithm(recipe("algorithm.name=grpo", *ASYNC))

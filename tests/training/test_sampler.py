@@ -79,3 +79,25 @@ def test_everything_is_computed_in_one_thread(tiny: Policy) -> None:
 
     seen = asyncio.run(scenario())
     assert len(seen) == 1 and threading.get_ident() not in seen
+
+
+def test_what_overlaps_takes_the_weights_when_it_is_told_to(tiny: Policy) -> None:
+    async def scenario() -> None:
+        sampler = Sampler(tiny, max_batch=8, staleness=1, overlaps=True)
+        before = weights_hash(tiny.model)
+        after = nudge(tiny)
+        sampler.publish(1)
+        assert (sampler.engine.version, sampler.current.version) == (0, 1)
+        assert sampler.engine.weights_hash() == before and sampler.current.weights_hash() == after
+        await sampler.take(1)
+        assert sampler.engine.version == 1 and sampler.engine.weights_hash() == after
+        assert sampler.state_dict()[0] == {}  # a resumed run samples from the learner's weights
+        threads = {await sampler.compute(threading.get_ident)}
+        threads.add(await asyncio.get_running_loop().run_in_executor(sampler.engine._thread, threading.get_ident))
+        assert len(threads) == 2
+        nudge(tiny)
+        sampler.load_state_dict({}, {"version": 0}, 5)
+        assert sampler.engine.version == 5 and sampler.engine.weights_hash() == weights_hash(tiny.model)
+        await sampler.close()
+
+    asyncio.run(scenario())

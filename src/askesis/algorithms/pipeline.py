@@ -14,6 +14,7 @@ from askesis.algorithms.checks import check_loss_inputs, check_rewards, check_to
 from askesis.algorithms.estimators.groups import group_statistics
 from askesis.algorithms.estimators.reinforce import next_moving_reward
 from askesis.algorithms.kl import KLPenalty, kl_per_token
+from askesis.algorithms.objectives.ratio import log_ratio, share
 from askesis.algorithms.stages import (
     Coupling,
     CreditStage,
@@ -69,6 +70,10 @@ class Algorithm:
     """
     changed: Mapping[str, Value]
     """Keys that were overridden with something else than the preset's value, which is what is kept here."""
+    max_weight: float | None = None
+    """Every token is weighed by min(new / behaviour, this), without gradient, before an objective that does not allow
+    for stale samples itself: truncated importance sampling. None: by nothing.
+    """
 
     @property
     def needs(self) -> frozenset[str]:
@@ -79,6 +84,11 @@ class Algorithm:
     def credit_needs(self) -> frozenset[str]:
         """Those of TokenBatch, needed by :meth:`credit`."""
         return self.estimator.credit_needs | self.modulator.needs | self.credit_stage.needs
+
+    @property
+    def corrects(self) -> bool | None:
+        """It allows for samples of older weights; None: that is not known."""
+        return True if self.objective_params.get("importance_weighted") is True else self.objective.corrects
 
     @property
     def couples(self) -> Coupling:
@@ -220,6 +230,10 @@ class Algorithm:
                 got=list(per_token_BT.shape),
                 expected=list(inputs.mask_BT.shape),
             )
+        if self.max_weight is not None:
+            ratio_BT = log_ratio(inputs.logp_new_BT, inputs.logp_behaviour_BT, inputs.mask_BT).detach().exp()
+            per_token_BT = per_token_BT * ratio_BT.clamp(max=self.max_weight)
+            diagnostics["capped"] = share(ratio_BT > self.max_weight, inputs.mask_BT)
         if self.kl.is_in_loss and inputs.logp_ref_BT is not None:
             kl_BT = self._masked_kl(inputs.logp_new_BT, inputs.logp_ref_BT, inputs.mask_BT)
             per_token_BT = per_token_BT + self.kl.beta * kl_BT
@@ -235,6 +249,7 @@ class Algorithm:
             "params": _plain(self.params),
             "needs": sorted(self.needs),
             "changed": _plain(self.changed),
+            **({} if self.max_weight is None else {"max_weight": self.max_weight}),
         }
 
     def _returns(self, report: AdvantageReport, rewards: RewardBatch, tokens: TokenBatch) -> Tensor | None:

@@ -198,6 +198,10 @@ class ObjectiveStage:
     needs: frozenset[str] = frozenset()
     """Optional fields of :class:`~askesis.algorithms.types.LossInputs` that are passed on by name."""
     couples: Coupling = Coupling.TOKEN
+    corrects: bool | None = None
+    """It allows for samples of older weights itself, by new / behaviour. False: its gradient is that of REINFORCE, so
+    weights may be put before it. None: nothing is known, and nothing is put before it.
+    """
 
 
 Stage = ShapingStage | EstimatorStage | ModulatorStage | CreditStage | ObjectiveStage

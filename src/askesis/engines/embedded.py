@@ -100,6 +100,24 @@ class EmbeddedEngine:
         self._version = version
         self._order(lambda: self._scheduler.renew(version))
 
+    async def swap(self, version: int, load: Callable[[], None]) -> None:
+        """See :class:`askesis.engines.Swaps`."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def order() -> None:
+            try:
+                load()
+                self._scheduler.swap(version)
+            except Exception as error:
+                loop.call_soon_threadsafe(_fail, done, error)
+            else:
+                loop.call_soon_threadsafe(_succeed, done)
+
+        self._order(order)
+        await done
+        self._version = version
+
     def weights_hash(self) -> str:
         """Hash of the weights that sample."""
         return weights_hash(self._policy.model)
@@ -211,15 +229,20 @@ class EmbeddedEngine:
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sample until nothing is left. Runs in the engine's thread."""
         while self._scheduler.busy and not self._closed:
-            try:
-                results = self._scheduler.step()
-                while self._orders:
-                    self._orders.popleft()()
-            except Exception as error:  # whatever it is, nobody may wait for ever
-                results = self._scheduler.abandon(error)
+            results = self._step()
             if results:
                 loop.call_soon_threadsafe(self._deliver, results)
         loop.call_soon_threadsafe(self._rest)
+
+    def _step(self) -> list[Result]:
+        """One token of each row, then what was ordered meanwhile."""
+        try:
+            results = self._scheduler.step()
+            while self._orders:
+                self._orders.popleft()()
+        except Exception as error:  # whatever it is, nobody may wait for ever
+            return self._scheduler.abandon(error)
+        return results
 
     def _rest(self) -> None:
         """The thread has nothing left to do."""
@@ -312,6 +335,16 @@ def _refuse_sliding_windows(policy: Policy, length: int) -> None:
             expected=f"at most the window of {window} tokens",
             next_step="shorten prompts or sampling.max_tokens, or use a model without sliding attention",
         )
+
+
+def _succeed(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _fail(future: asyncio.Future[None], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 def _closed() -> EngineError:

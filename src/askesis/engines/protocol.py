@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from askesis.errors import EngineError
 
-__all__ = ["Capabilities", "Completion", "Engine", "Remote", "Request", "Sampling", "TracksSessions"]
+__all__ = ["Capabilities", "Completion", "Engine", "Remote", "Request", "Sampling", "Swaps", "TracksSessions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +77,15 @@ class Completion:
             temperature and
             truncation included, [n].
         finish: ``stop`` (a stop id was drawn) or ``length``.
-        version: of the weights that sampled.
+        version: of the weights that sampled, the first tokens of it if they changed meanwhile.
+        swaps: number of the first token drawn from later weights, and their version, for each change.
     """
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish: str
     version: int
+    swaps: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +147,17 @@ class Remote(Protocol):
     @property
     def metrics(self) -> dict[str, float]:
         """What happened so far, by name."""
+        ...
+
+
+@runtime_checkable
+class Swaps(Protocol):
+    """What an engine offers besides whose weights may change while it samples."""
+
+    async def swap(self, version: int, load: Callable[[], None]) -> None:
+        """Change the weights to ``version`` by ``load``, between two tokens: what is being sampled goes on with the new
+        ones, and reads its prefix again. Returns when that is done; raises what ``load`` raises.
+        """
         ...
 
 

@@ -49,8 +49,8 @@ class Rows:
         """Place of the newest token in its sequence, from 0 [B]."""
         return self._prefix_B + (self.count_B - 1)
 
-    def admit(self, requests: Sequence[Request]) -> None:
-        """Append rows."""
+    def admit(self, requests: Sequence[Request], drawn: Sequence[int] = ()) -> None:
+        """Append rows. ``drawn``: how many tokens of each answer came before, which used up as many random numbers."""
         longest = max(r.sampling.max_tokens for r in requests)
         stops = max(len(r.stop_ids) for r in requests)
         zeros = self._ints([0] * len(requests))
@@ -64,7 +64,9 @@ class Rows:
         self._stop_BS = _append(self._stop_BS, self._ints(table).view(len(requests), stops), _NO_STOP)
         self._tokens_BU = _append(self._tokens_BU, blank, _NO_TOKEN)
         self._logprobs_BU = _append(self._logprobs_BU, blank.float(), 0.0)
-        self._uniform_BU = _append(self._uniform_BU, _uniforms(requests, longest).to(self._device), 0.0)
+        self._uniform_BU = _append(
+            self._uniform_BU, _uniforms(requests, longest, drawn or [0] * len(requests)).to(self._device), 0.0
+        )
         self.controls = self.controls.append(Controls.stack([r.sampling for r in requests], self._device))
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -103,16 +105,16 @@ def _append(table: torch.Tensor, rows: torch.Tensor, fill: float) -> torch.Tenso
     return torch.cat([F.pad(t, (0, width - t.shape[1]), value=fill) for t in (table, rows)])
 
 
-def _uniforms(requests: Sequence[Request], width: int) -> torch.Tensor:
+def _uniforms(requests: Sequence[Request], width: int, drawn: Sequence[int]) -> torch.Tensor:
     """Each answer's own random numbers, those of ``streams.generator(seed, "tokens")``; the first n do not depend on
     how many are drawn. One generator is set to each stream in turn: making one costs more than a token.
     """
     table = np.zeros((len(requests), width))
     bits = np.random.Philox(key=0)
     source, state = np.random.Generator(bits), bits.state
-    for row, request in zip(table, requests, strict=True):
+    for row, request, before in zip(table, requests, drawn, strict=True):
         state["state"]["key"][0] = seed_of(request.seed, "tokens")
         bits.state = state
         count = request.sampling.max_tokens
-        row[:count] = source.random(count)
+        row[:count] = source.random(before + count)[before:]
     return torch.from_numpy(table)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,15 +33,42 @@ _ROOM = 128
 """Columns made ready for answers to come; longer answers get more when they need it."""
 
 
+class Part(NamedTuple):
+    """What one version of the weights drew of an answer."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    version: int
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """A request on its way through the engine. ``owner`` is the caller's own; the scheduler does not look at it."""
 
     request: Request
+    """What is left to do: after a change of weights the prefix holds what was drawn before."""
     owner: Any = None
     cancelled: bool = False
     num_shared: int = 0
     """Tokens of the prefix that lie in a block shared with other rows."""
+    parts: tuple[Part, ...] = ()
+    """Drawn from earlier weights."""
+
+    @property
+    def num_drawn(self) -> int:
+        """Tokens in ``parts``."""
+        return sum(len(part.tokens) for part in self.parts)
+
+    def interrupt(self, part: Part) -> None:
+        """``part`` was drawn; the rest is asked for anew."""
+        size, request = len(part.tokens), self.request
+        self.parts += (part,)
+        self.request = replace(
+            request,
+            prefix=(*request.prefix, *part.tokens),
+            sampling=replace(request.sampling, max_tokens=request.sampling.max_tokens - size),
+        )
+        self.num_shared = 0
 
 
 Result = tuple[Call, Completion | EngineError]
@@ -91,6 +119,17 @@ class Scheduler:
         self._renewal = version
         if not self._calls:
             self._forget()
+
+    def swap(self, version: int) -> None:
+        """The weights have become ``version``: rows go on with them from their next token. Nothing that the old ones
+        read is used again, so prefixes, and what was drawn of the answers, are read anew.
+        """
+        rows = self._calls
+        for call, (tokens, logprobs) in zip(rows, self._rows.answers(range(len(rows))), strict=True):
+            call.interrupt(Part(tokens, logprobs, self._version))
+        self._waiting.extendleft(reversed(rows))  # they began first
+        self._renewal = version
+        self._forget()
 
     def cancel(self, call: Call) -> None:
         """Nobody waits for ``call`` any more: it leaves before the next token."""
@@ -168,7 +207,7 @@ class Scheduler:
             [(path[:cut], path[cut:]) for path, cut in zip(paths, cuts, strict=True)],
             room=min(max(r.sampling.max_tokens for r in requests), _ROOM),
         )
-        self._rows.admit(requests)
+        self._rows.admit(requests, [call.num_drawn for call in calls])
         self._tree.trim()
         place_B = torch.tensor([read.place[r.variant, r.prefix] for r in requests], device=self._decoder.layout.device)
         return read.logits_PV[place_B]
@@ -194,14 +233,19 @@ class Scheduler:
         return results
 
     def _completion(self, row: int, tokens: list[int], logprobs: list[float]) -> Completion:
-        request = self._calls[row].request
+        call = self._calls[row]
+        request = call.request
         if self._tree.max_tokens and self._renewal is None:
             self._keep(row, (*request.prefix, *tokens[:-1]), request.variant)
+        parts = (*call.parts, Part(tokens, logprobs, self._version))
+        starts = accumulate((len(part.tokens) for part in parts), initial=0)
+        spans = [(start, part.version) for start, part in zip(starts, parts, strict=False)]
         return Completion(
-            tokens=tuple(tokens),
-            logprobs=tuple(logprobs),
+            tokens=tuple(token for part in parts for token in part.tokens),
+            logprobs=tuple(value for part in parts for value in part.logprobs),
             finish="stop" if tokens[-1] in request.stop_ids else "length",
-            version=self._version,
+            version=spans[0][1],
+            swaps=tuple(spans[1:]),
         )
 
     def _keep(self, row: int, sequence: tuple[int, ...], variant: int) -> None:

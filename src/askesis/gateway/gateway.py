@@ -44,7 +44,7 @@ class Reply:
     num_context: int
     """Tokens that the call was sent."""
     version: int
-    """Of the weights that sampled."""
+    """Of the weights that sampled, the first tokens of it if they changed meanwhile."""
     key: int
     """Of the call in the trace."""
 
@@ -245,6 +245,7 @@ class Endpoint:
                 finish=done.finish,
                 sampling=wanted.to_dict(),
                 fork=fork,
+                swaps=done.swaps,
             )
         )
         return Reply(
@@ -302,7 +303,8 @@ class Endpoint:
             return any(end in text for end in stop)
 
         size = bisect_left(range(len(done.tokens)), True, lo=1, key=holds)
-        return replace(done, tokens=done.tokens[:size], logprobs=done.logprobs[:size], finish="stop")
+        swaps = tuple(swap for swap in done.swaps if swap[0] < size)
+        return replace(done, tokens=done.tokens[:size], logprobs=done.logprobs[:size], finish="stop", swaps=swaps)
 
     def _claim(self) -> int:
         """Tokens that may still be sampled; raises when a budget is spent."""

@@ -64,6 +64,8 @@ class Row:
     """[M] log-probabilities at sampling time."""
     turn: NDArray[np.int32]
     """[M] number of the model call that drew the token, within its trace."""
+    version: NDArray[np.int32]
+    """[M] of the weights that drew the token."""
     sample: int
     """Index of the sample that the row belongs to."""
 
@@ -92,6 +94,7 @@ def rows_of(samples: Sequence[Sample]) -> list[Row]:
                         at=at,
                         behaviour=branch.logprobs[at],
                         turn=branch.call[at],
+                        version=branch.policy_version[at],
                         sample=index,
                     )
                 )
@@ -110,6 +113,8 @@ class TokenTable:
     """float32."""
     turn_BT: torch.Tensor
     """int64."""
+    version_BT: torch.Tensor
+    """int32, of the weights that drew the token."""
 
     @classmethod
     def of(cls, rows: Sequence[Row], device: torch.device) -> TokenTable:
@@ -119,6 +124,7 @@ class TokenTable:
             sequence_B=torch.tensor([row.sample for row in rows], device=device),
             behaviour_BT=stack([row.behaviour for row in rows], device),
             turn_BT=stack([row.turn.astype(np.int64) for row in rows], device),
+            version_BT=stack([row.version for row in rows], device),
         )
 
 

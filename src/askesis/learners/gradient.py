@@ -133,12 +133,12 @@ class GradientLearner:
         batch = self._prepare(samples)
         self._moving_reward = batch.advantages.moving_reward
         # Only before the first optimiser step can the learner's weights be those that sampled.
-        is_fresh = not self.settings.truncated and _sampled_at(samples, self.version)
+        is_comparable = not self.settings.truncated
         steps = []
         for epoch in range(self.settings.epochs):
             for number, part in enumerate(_cut_by_group(samples, self.settings.updates_per_step)):
                 chosen = [i for i, row in enumerate(batch.rows) if row.sample in part]
-                steps.append(self._step(batch, chosen, watches_drift=is_fresh and epoch == number == 0))
+                steps.append(self._step(batch, chosen, watches_drift=is_comparable and epoch == number == 0))
         self.version += 1
         metrics = {name: _mean([step.get(name) for step in steps]) for name in {n: None for s in steps for n in s}}
         report = batch.advantages
@@ -209,7 +209,8 @@ class GradientLearner:
         table = batch.table
         mask_BT, sequence_B = table.mask_BT[chosen], table.sequence_B[chosen]
         log_ratio_BT = logp_BT[chosen] - table.behaviour_BT[chosen]
-        gap_N = log_ratio_BT[mask_BT].abs()
+        gap_N = log_ratio_BT[mask_BT & (table.version_BT[chosen] == self.version)].abs()
+        watches_drift = watches_drift and len(gap_N) > 0
         return {
             **_diagnostics(add_diagnostics(share.diagnostics for share in shares)),
             **off_policy(log_ratio_BT, mask_BT, sequence_B),
@@ -408,10 +409,6 @@ def _cut_by_group(samples: Sequence[Sample], parts: int) -> list[set[int]]:
     parts = max(1, min(parts, len(groups)))
     cut = [set(groups[i * len(groups) // parts : (i + 1) * len(groups) // parts]) for i in range(parts)]
     return [{i for i, s in enumerate(samples) if s.group in chosen} for chosen in cut]
-
-
-def _sampled_at(samples: Sequence[Sample], version: int) -> bool:
-    return all(call.policy_version == version for sample in samples for call in sample.calls)
 
 
 def _cuts_a_sample(rows: Sequence[Row], cuts: Sequence[list[int]]) -> bool:

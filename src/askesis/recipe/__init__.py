@@ -1,5 +1,6 @@
 """Recipes: typed configuration from a TOML file and dotted overrides; nothing unknown is ever accepted."""
 
+from askesis.recipe.asynchronous import AsynchronousSection
 from askesis.recipe.load import Resolved, Row, load_recipe, resolve
 from askesis.recipe.schema import (
     NOT_HASHED,
@@ -22,6 +23,7 @@ from askesis.recipe.schema import (
 __all__ = [
     "NOT_HASHED",
     "AlgorithmSection",
+    "AsynchronousSection",
     "EngineSection",
     "EnvironmentSection",
     "EvaluationSection",

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from askesis.recipe.asynchronous import AsynchronousSection
 from askesis.recipe.places import (
     ClusterSection,
     EngineSection,
@@ -24,6 +25,7 @@ __all__ = [
     "NOT_HASHED",
     "AgentSection",
     "AlgorithmSection",
+    "AsynchronousSection",
     "ClusterSection",
     "CriticSection",
     "EngineSection",
@@ -368,6 +370,7 @@ class Recipe(Section):
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     learner: LearnerSection = Field(default_factory=LearnerSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
+    asynchronous: AsynchronousSection = Field(default_factory=AsynchronousSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
 
     @model_validator(mode="after")
@@ -398,6 +401,37 @@ class Recipe(Section):
         given = [key for key in ignored if _at(self, key) != _at(Recipe.model_construct(), key)]
         if given:
             raise ValueError(f"{', '.join(given)}: learner.kind={kind} does not use this; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _asynchronous_fits(self) -> Recipe:
+        """What cannot overlap, or has another way to say how old samples may be."""
+        section = self.asynchronous
+        if not section.enabled:
+            return self
+        if self.learner.kind != "gradient" or self.cluster.kind != "local":
+            raise ValueError(
+                f"asynchronous.enabled=true needs learner.kind=gradient and cluster.kind=local, not "
+                f"{self.learner.kind} and {self.cluster.kind}: each step of an evolution is sampled from weights of "
+                "its own, and sessions on other machines do not see weights change between two tokens"
+            )
+        if self.training.staleness > 1:
+            raise ValueError(
+                f"training.staleness={self.training.staleness} plans how old samples are, and "
+                "asynchronous.enabled=true lets them be as old as they turn out; leave it out and set "
+                "asynchronous.max_staleness"
+            )
+        if section.max_ahead and section.max_ahead < self.rollout.groups_per_step:
+            raise ValueError(
+                f"asynchronous.max_ahead={section.max_ahead} groups never make a step of "
+                f"rollout.groups_per_step={self.rollout.groups_per_step}; raise it"
+            )
+        sampling = self.sampling
+        if section.max_staleness and (sampling.top_p < 1 or sampling.top_k):
+            raise ValueError(
+                "sampling.top_p and top_k cut the distribution, so the importance ratio of a stale token is not known; "
+                "set asynchronous.max_staleness=0, or sampling.top_p=1 and top_k=0"
+            )
         return self
 
     @model_validator(mode="after")

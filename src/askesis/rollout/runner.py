@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +14,7 @@ from askesis.clock import Clock, SystemClock
 from askesis.environments.protocol import World
 from askesis.gateway import Gateway, Session
 from askesis.rollout.boundary import FOREIGN_CODE
-from askesis.rollout.program import open_programs
+from askesis.rollout.program import ProgramHost, open_programs
 from askesis.rollout.session import Outcome, run_session
 from askesis.rollout.states import StateEvaluator, StatePass
 from askesis.rollout.watchdog import Watchdog
@@ -22,7 +22,7 @@ from askesis.store import Group, Member
 from askesis.streams import seed_of
 from askesis.trace import Budgets, Task
 
-__all__ = ["GroupSpec", "MissingMembers", "RolloutRunner", "RolloutSettings", "usable_members"]
+__all__ = ["GroupSpec", "MissingMembers", "RolloutRunner", "RolloutSettings", "Table", "usable_members"]
 
 MissingMembers = Literal["use_rest", "drop_group", "retry"]
 
@@ -95,55 +95,20 @@ class RolloutRunner:
         on_session: Callable[[Outcome], None] | None = None,
     ) -> list[Group]:
         """Run all groups side by side; one Group per spec, in order. A failed session is a member with its cause."""
-        gate = asyncio.Semaphore(self._settings.max_concurrent)
+        async with self.open(on_session=on_session) as table:
+            groups = list(await asyncio.gather(*(table.play(spec, policy_version) for spec in specs)))
+            return await table.score_states(groups)
 
-        async def member(spec: GroupSpec, index: int) -> Member:
-            session = self._session(spec, index, policy_version)
-            async with gate:
-                with self._gateway.holding(session):
-                    outcome = await run_session(
-                        self._world,
-                        self._gateway,
-                        session,
-                        call_timeout_s=self._settings.call_timeout_s,
-                        harness=self._harness,
-                        programs=programs,
-                    )
-            if on_session is not None:
-                on_session(outcome)
-            return Member(
-                member_index=index,
-                seed=outcome.session.seed,
-                trace=outcome.trace,
-                verdict=outcome.verdict,
-                duration_s=outcome.duration_s,
-                policy_version=policy_version,
-            )
-
-        async def group(spec: GroupSpec) -> Group:
-            members = list(await asyncio.gather(*(member(spec, i) for i in range(spec.size))))
-            if self._settings.missing_members == "retry":
-                failed = [m.member_index for m in members if m.verdict.reward is None]
-                members += await asyncio.gather(*(member(spec, spec.size + i) for i in failed))
-            return Group(
-                group_id=spec.group_id,
-                run_id=spec.run_id,
-                purpose=spec.purpose,
-                step=spec.step,
-                task=spec.task,
-                members=tuple(members),
-            )
-
+    @asynccontextmanager
+    async def open(self, *, on_session: Callable[[Outcome], None] | None = None) -> AsyncIterator[Table]:
+        """In this block groups may be begun at any time; all must have ended when it is left."""
         # Twice the deadline of a call: a busy loop is not a blocked one.
         with _old_objects_at_rest():
             async with (
                 Watchdog(2 * self._settings.call_timeout_s, FOREIGN_CODE),
                 open_programs(self._world, self._gateway) as programs,
             ):
-                groups = list(await asyncio.gather(*(group(spec) for spec in specs)))
-                if self._states is None:
-                    return groups
-                return await self._states.run(groups, max_concurrent=self._settings.max_concurrent)
+                yield Table(self, programs, on_session)
 
     def _session(self, spec: GroupSpec, index: int, policy_version: int) -> Session:
         own, general = spec.task.budgets, self._settings.budgets
@@ -161,6 +126,62 @@ class RolloutRunner:
                 seconds=general.seconds if own.seconds is None else own.seconds,
             ),
             clock=self._clock,
+        )
+
+
+class Table:
+    """Where groups are played while :meth:`RolloutRunner.open` is entered. They share one limit of open sessions."""
+
+    def __init__(
+        self, runner: RolloutRunner, programs: ProgramHost | None, on_session: Callable[[Outcome], None] | None
+    ) -> None:
+        self._runner, self._programs, self._on_session = runner, programs, on_session
+        self._gate = asyncio.Semaphore(runner._settings.max_concurrent)
+
+    async def play(self, spec: GroupSpec, policy_version: int) -> Group:
+        """One group, its states not scored yet. A failed session is a member with its cause."""
+        members = list(await asyncio.gather(*(self._member(spec, i, policy_version) for i in range(spec.size))))
+        if self._runner._settings.missing_members == "retry":
+            failed = [m.member_index for m in members if m.verdict.reward is None]
+            members += await asyncio.gather(*(self._member(spec, spec.size + i, policy_version) for i in failed))
+        return Group(
+            group_id=spec.group_id,
+            run_id=spec.run_id,
+            purpose=spec.purpose,
+            step=spec.step,
+            task=spec.task,
+            members=tuple(members),
+        )
+
+    async def score_states(self, groups: list[Group]) -> list[Group]:
+        """The groups with their states scored, if that is wanted."""
+        states = self._runner._states
+        return (
+            groups if states is None else await states.run(groups, max_concurrent=self._runner._settings.max_concurrent)
+        )
+
+    async def _member(self, spec: GroupSpec, index: int, policy_version: int) -> Member:
+        runner = self._runner
+        session = runner._session(spec, index, policy_version)
+        async with self._gate:
+            with runner._gateway.holding(session):
+                outcome = await run_session(
+                    runner._world,
+                    runner._gateway,
+                    session,
+                    call_timeout_s=runner._settings.call_timeout_s,
+                    harness=runner._harness,
+                    programs=self._programs,
+                )
+        if self._on_session is not None:
+            self._on_session(outcome)
+        return Member(
+            member_index=index,
+            seed=outcome.session.seed,
+            trace=outcome.trace,
+            verdict=outcome.verdict,
+            duration_s=outcome.duration_s,
+            policy_version=policy_version,
         )
 
 

@@ -16,7 +16,7 @@ from askesis.store.bulk import MAX_PARAMETERS, chunks
 from askesis.store.schema import consumptions, groups, ready, traces, verdicts
 from askesis.trace import VerdictStatus
 
-__all__ = ["claimed", "next_ready", "num_ready", "offer_if_complete", "problems", "withdraw"]
+__all__ = ["claimed", "next_ready", "num_ready", "offer_if_complete", "problems", "waiting", "withdraw"]
 
 
 def next_ready(connection: Connection, run_id: str, purpose: str, oldest_step: int | None, count: int) -> list[str]:
@@ -42,6 +42,17 @@ def claimed(connection: Connection, run_id: str, purpose: str, step: int) -> lis
         .order_by(consumptions.c.leaf)
     )
     return list(connection.scalars(query))
+
+
+def waiting(connection: Connection, run_id: str, purpose: str) -> list[tuple[str, int]]:
+    """All groups that wait and the step that asked for each, in the order of :func:`next_ready`."""
+    query = (
+        select(groups.c.group_id, ready.c.step)
+        .join(ready, ready.c.leaf == groups.c.leaf)
+        .where((ready.c.run_id == run_id) & (ready.c.purpose == purpose))
+        .order_by(ready.c.step, ready.c.leaf)
+    )
+    return [(row.group_id, row.step) for row in connection.execute(query)]
 
 
 def num_ready(connection: Connection, run_id: str, purpose: str, oldest_step: int | None) -> int:

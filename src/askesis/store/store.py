@@ -205,6 +205,21 @@ class Store:
             lambda c: events.claim(c, run_id, step=step, count=count, purpose=purpose, oldest_step=oldest_step)
         )
 
+    def waiting(self, run_id: str, *, purpose: str = "train") -> list[tuple[str, int]]:
+        """The complete groups that wait to be consumed and the step that asked for each, in the order of
+        :meth:`claim`.
+        """
+        return self._read(lambda c: queue.waiting(c, run_id, purpose))
+
+    def claimed(self, run_id: str, *, step: int, purpose: str = "train") -> list[str]:
+        """The groups that a training step has consumed, in the order of use."""
+        return self._read(lambda c: queue.claimed(c, run_id, purpose, step))
+
+    def group_ids(self, run_id: str, *, purpose: str = "train") -> list[str]:
+        """The names of all groups of a run in the order in which they were stored; reads no trace."""
+        query = select(groups.c.group_id).where(groups.c.run_id == run_id, groups.c.purpose == purpose)
+        return self._read(lambda c: list(c.scalars(query.order_by(groups.c.leaf))))
+
     def num_ready(self, run_id: str, *, purpose: str = "train", oldest_step: int | None = None) -> int:
         """How many complete groups wait to be claimed."""
         return self._read(lambda c: queue.num_ready(c, run_id, purpose, oldest_step))

@@ -40,8 +40,9 @@ def header_of(trace: Trace) -> dict[str, Any]:
                 "sampling": dict(c.sampling),
                 "num_context": len(c.context),
                 "num_sampled": len(c.sampled),
-                # Only where there is one: traces without forks keep the bytes that they always had.
+                # Only where there is one: traces without forks and swaps keep the bytes that they always had.
                 **({} if c.fork is None else {"fork": [c.fork.state, c.fork.mode]}),
+                **({"swaps": [list(swap) for swap in c.swaps]} if c.swaps else {}),
             }
             for c in trace.calls
         ],
@@ -149,6 +150,7 @@ def _call(record: dict[str, Any], nodes: list[Node], logprobs: np.ndarray) -> Ca
         finish=record["finish"],
         sampling=record["sampling"],
         fork=None if "fork" not in record else Fork(state=record["fork"][0], mode=record["fork"][1]),
+        swaps=tuple((place, version) for place, version in record.get("swaps", ())),
     )
 
 

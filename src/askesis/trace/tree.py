@@ -18,6 +18,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,14 @@ class Call:
         context: ids sent to the engine, uint32 [n], n >= 1.
         sampled: ids returned, uint32 [m], m >= 1, the stop token included if it was sampled.
         logprobs: float32 [m], natural log of the probability under the distribution really sampled from.
-        policy_version: weights that sampled.
+        policy_version: weights that sampled, the first tokens of it if they changed meanwhile.
         messages: the messages that are new in this context (for reading; the ids are what counts).
         reply: the sampled text as a message.
         finish: ``stop`` or ``length``.
         sampling: the sampling parameters, JSON-ready.
         fork: set for a call that is no act of the session.
+        swaps: where the weights changed while the call was sampled: number of the first token drawn from the new ones
+            (0 < number < m), and their version; both rise.
     """
 
     key: int
@@ -64,6 +67,7 @@ class Call:
     finish: str = "stop"
     sampling: Mapping[str, Any] = field(default_factory=dict)
     fork: Fork | None = None
+    swaps: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for name, dtype in (("context", np.uint32), ("sampled", np.uint32), ("logprobs", np.float32)):
@@ -81,6 +85,23 @@ class Call:
                 got=float(self.logprobs[np.argmax(~(self.logprobs <= 1e-4))]),
                 next_step="the engine must return log-probabilities of the tokens it drew",
             )
+        spans = [(0, self.policy_version), *self.swaps]
+        for (start, version), (stop, later) in pairwise([*spans, (len(self.sampled), spans[-1][1] + 1)]):
+            if not (start < stop and version < later and type(stop) is type(later) is int):
+                raise TraceError(
+                    "the weights of a call change in an impossible order",
+                    where=f"call {self.key}",
+                    got=f"{len(self.sampled)} tokens, version {self.policy_version}, swaps {list(self.swaps)}",
+                    expected="rising token numbers within the call, and rising versions",
+                )
+
+    @property
+    def versions(self) -> NDArray[np.int32]:
+        """Version of the weights that drew each token, [m]."""
+        drawn = np.full(len(self.sampled), self.policy_version, np.int32)
+        for start, version in self.swaps:
+            drawn[start:] = version
+        return drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,6 +157,11 @@ class Trace:
         return sum(len(c.sampled) for c in self.calls)
 
     @property
+    def oldest_version(self) -> int | None:
+        """Of the weights that sampled it, the oldest; None when nothing was sampled."""
+        return min((c.policy_version for c in self.calls), default=None)
+
+    @property
     def acts(self) -> tuple[Call, ...]:
         """The calls that are the session itself, without forks."""
         return tuple(c for c in self.calls if c.fork is None)
@@ -175,7 +201,8 @@ class Trace:
                 np.zeros(size, np.float32) if call is None else call.logprobs[part.offset : part.offset + size]
             )
             owner.append(np.full(size, -1 if call is None else call.key, np.int32))
-            version.append(np.full(size, -1 if call is None else call.policy_version, np.int32))
+            drawn = np.full(size, -1, np.int32) if call is None else call.versions[part.offset : part.offset + size]
+            version.append(drawn)
             if seen is not None:
                 seen.add(index)
         return Branch(

@@ -1,9 +1,10 @@
 """The training loop: sample, judge, store, learn, publish; again until done.
 
-A step is a function of the recipe, the weights and the step number: every random stream is named by them, so nothing
-but weights and optimiser state has to be kept. What a step sampled is committed to the store in one transaction; a
-resumed run takes committed groups from the store instead of sampling them again, and so ends in the same weights and
-the same store.
+In synchronous training a step is a function of the recipe, the weights and the step number: every random stream is
+named by them, so nothing but weights and optimiser state has to be kept. What a step sampled is committed to the store
+in one transaction; a resumed run takes committed groups from the store instead of sampling them again, and so ends in
+the same weights and the same store. In asynchronous training (:mod:`askesis.training.asynchronous`) groups are
+committed one by one, and a resumed run repeats the steps that had consumed theirs.
 """
 
 from __future__ import annotations
@@ -12,28 +13,29 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from askesis.environments import World
-from askesis.errors import AskesisError, CheckpointError, SelfCheckError
+from askesis.errors import AskesisError, CheckpointError
 from askesis.learners import GradientLearner, Sample
 from askesis.learners.evolution import EvolutionLearner
 from askesis.metering import Activity, charging
 from askesis.policy.loading import save_policy, weights_hash
 from askesis.recipe import Recipe, Resolved
 from askesis.store import Group, RunRecord, Store
-from askesis.trace import Task
-from askesis.training import checkpoint, selfcheck
+from askesis.training import checkpoint
+from askesis.training.checking import Checks
 from askesis.training.evaluating import evaluation_of, summarise
 from askesis.training.evolving import Evaluator, Evolver, Stepped, make_evaluator
-from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
+from askesis.training.groups import rollout_metrics
 from askesis.training.observe.observer import Observer
 from askesis.training.observe.process import this_process
 from askesis.training.parts import Parts
 from askesis.training.pieces import describe
+from askesis.training.playing import Player, ticking
 from askesis.training.progress import Phase, Progress, StepEvent
 from askesis.training.records import open_records
 from askesis.training.report.data import Evaluation
@@ -41,6 +43,8 @@ from askesis.training.rollouts import LocalRollouts, Rollouts
 from askesis.training.rundir import RunDir
 from askesis.training.sampler import load_weights
 from askesis.training.samples import samples_of
+from askesis.training.simulation import Simulation
+from askesis.training.sources import Source, make_source
 from askesis.training.state_metrics import state_metrics
 from askesis.training.tensorboard import open_writer
 
@@ -59,8 +63,17 @@ class TrainingResult:
     peak_rss_mb: float
 
 
-def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progress) -> TrainingResult:
+def train(
+    resolved: Resolved[Recipe],
+    run: RunDir,
+    world: World,
+    progress: Progress,
+    *,
+    simulation: Simulation | None = None,
+) -> TrainingResult:
     """Run ``resolved`` in the claimed folder ``run`` from where it stands to its end.
+
+    ``simulation`` lets an asynchronous run take place on virtual time.
 
     Raises:
         AskesisError: with the cause; the run can be resumed by the same call.
@@ -70,7 +83,7 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
     already_s = float(run.state().get("wall_s", 0.0))
     # Nothing is written before it is known that the run can start.
     recipe = resolved.recipe
-    parts = Parts.load(recipe, run.path, progress)
+    parts = Parts.load(recipe, run.path, progress, simulation=simulation)
     with open_records(run, recipe.store.url) as store:  # a second process stops here and changes nothing
         try:
             run.update_state(
@@ -89,8 +102,11 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
                 )
             )
             observer = Observer(recipe.observe, run, identity["run_id"], progress)
-            trainer = _Trainer(recipe, run, identity, world, store, observer, parts)
-            asyncio.run(trainer.run())
+            trainer = _Trainer(recipe, run, identity, world, store, observer, parts, simulation)
+            if simulation is None:
+                asyncio.run(trainer.run())
+            else:
+                simulation.clock.run(trainer.run())
             store.set_run_status(identity["run_id"], "finished")
             store.write_head(run.heads)
         except BaseException as error:
@@ -139,6 +155,7 @@ class _Trainer:
         store: Store,
         observer: Observer,
         parts: Parts,
+        simulation: Simulation | None = None,
     ) -> None:
         self._recipe, self._run, self._world, self._store, self._observer = recipe, run, world, store, observer
         self._progress = observer.progress
@@ -149,7 +166,11 @@ class _Trainer:
         self._num_sampled = 0
         state = run.state()
         self.evaluations = {label: evaluation_of(record) for label, record in state.get("evaluations", {}).items()}
-        self._checked = False
+        self._player = Player(recipe, self._run_id, store, self._rollouts, observer)
+        self._checks = Checks(recipe, run, self._sampler, observer)
+        self._source: Source | None = None
+        if isinstance(self._learner, GradientLearner):
+            self._source = make_source(recipe, world, store, observer, parts, self._player, simulation=simulation)
         self._evaluator: Evaluator | None = None
         start = weights_hash(self._policy.model)
         if state.get("initial_weights", start) != start:
@@ -179,10 +200,11 @@ class _Trainer:
                 self._resume()
                 await self._sampler.deliver()
                 await self._evaluate("before", 0)
-                while not self._is_done:
-                    with self._observer.phase("step", step=self.step):
-                        await self._train_step()
-                    await self._after_step(self.step)
+                async with nullcontext() if self._source is None else self._source.open(self.step):
+                    while not self._is_done:
+                        with self._observer.phase("step", step=self.step):
+                            await self._train_step()
+                        await self._after_step(self.step)
                 await self._evaluate("after", self.step)
                 self._progress.stage("saving the model")
                 save_policy(self._policy, self._run.model)
@@ -203,6 +225,8 @@ class _Trainer:
     async def _after_step(self, done: int) -> None:
         settings, every = self._recipe.training, self._recipe.evaluation.every
         if every and done % every == 0 and not self._is_done:
+            if self._source is not None:
+                await self._source.settle()
             await self._evaluate(f"step {done}", done)
         if self._is_done or (settings.checkpoint_every and done % settings.checkpoint_every == 0):
             with self._observer.phase("checkpoint", Activity.CHECKPOINT):
@@ -281,27 +305,27 @@ class _Trainer:
 
     async def _descend(self, learner: GradientLearner) -> Stepped:
         """A step down the gradient."""
+        assert self._source is not None
         began = time.monotonic()
-        groups = await self._training_groups(learner)
+        groups, told = await self._source.next(self.step)
         sampled_s = time.monotonic() - began
         samples = self._samples(learner, groups)
         if not samples:
-            return Stepped(groups, {}, sampled_s)
-        await self._self_check(learner, samples)
-        with self._observer.phase("learner", Activity.LEARNER), self._ticking(f"the update of step {self.step}"):
-            update = await self._sampler.compute(lambda: learner.update(samples))
-            self._sampler.publish(learner.version)
-            await self._sampler.deliver()
-        self._watch_drift(update.metrics.get("drift"))
-        return Stepped(groups, update.metrics, sampled_s)
+            return Stepped(groups, told, sampled_s)
+        async with self._source.weights_at_rest():
+            await self._self_check(learner, samples)
+            with self._observer.phase("learner", Activity.LEARNER), self._ticking(f"the update of step {self.step}"):
+                update = await self._sampler.compute(lambda: learner.update(samples))
+                self._sampler.publish(learner.version)
+        with self._observer.phase("weights", Activity.LEARNER), self._ticking("the sampler to take the weights"):
+            await self._source.renew()
+        self._checks.watch_drift(update.metrics.get("drift"), self.step)
+        return Stepped(groups, {**update.metrics, **told}, sampled_s)
 
     async def _evolve(self, learner: EvolutionLearner) -> Stepped:
         """A step of evolution."""
         recipe, sampler = self._recipe, self._sampler
-        if self._is_check_due():
-            with self._observer.phase("checks", Activity.CHECKS):
-                results = await sampler.compute(lambda: selfcheck.run_evolution_checks(sampler.engine, learner))
-            self._keep_checks(results)
+        await self._checks.before_population(learner, self.step)
         if self._evaluator is None:
             self._evaluator = self._make_evaluator(learner)
         evolver = Evolver(recipe, self._run_id, learner, self._world, self._store, self._evaluator)
@@ -321,108 +345,14 @@ class _Trainer:
         pool = RayPool(recipe, self._run_id, Base.of(learner))
         return RemoteEvaluator(learner, pool, side_by_side=recipe.learner.evolution.side_by_side)
 
-    async def _training_groups(self, learner: GradientLearner) -> list[Group]:
-        """The groups of this step; with dynamic sampling, more of them while too many teach nothing."""
-        rollout = self._recipe.rollout
-        rounds = rollout.max_resamples if learner.algorithm.resamples_constant_groups else 0
-        groups = await self._round(0, rollout.groups_per_step)
-        for number in range(1, rounds + 1):
-            missing = rollout.groups_per_step - sum(not is_constant(g) for g in groups)
-            if missing <= 0:
-                break
-            groups += await self._round(number, missing)
-        return groups
-
-    async def _round(self, number: int, count: int) -> list[Group]:
-        """``count`` fresh groups; each round of each step has tasks of its own."""
-        width = self._recipe.rollout.groups_per_step
-        first = (number * self._recipe.training.steps + self.step) * width
-        with charging(Activity.ENVIRONMENT):
-            tasks = [self._world.tasks.task("train", first + i) for i in range(count)]
-        size = self._recipe.rollout.group_size
-        return await self._groups("train", self.step, tasks, size, first_place=number * width)
-
-    async def _groups(
-        self,
-        purpose: str,
-        step: int,
-        tasks: Sequence[Task],
-        size: int,
-        *,
-        first_place: int = 0,
-    ) -> list[Group]:
-        """The groups of a step: from the store if they were committed, otherwise sampled, judged and committed."""
-        prefix = f"{self._run_id}/{purpose}/{step:06d}"
-        places = range(first_place, first_place + len(tasks))
-        with charging(Activity.STORE):
-            if self._store.group(f"{prefix}/{first_place:04d}") is not None:  # they are committed all or not at all
-                return [self._stored(f"{prefix}/{place:04d}") for place in places]
-        seed = self._recipe.run.seed
-        specs = group_specs(self._run_id, purpose, step, tasks, size, seed=seed, first_place=first_place)
-        awaited = f"{len(specs) * size} sessions of {purpose} step {step}"
-        with self._ticking(awaited), self._observer.phase("rollout", sessions=len(specs) * size):
-            groups = await self._rollouts.play(specs, on_session=self._observer.on_session)
-        refuse_total_failure(groups, purpose, step)
-        with self._observer.phase("store", Activity.STORE):
-            self._store.append_groups(groups)
-        return groups
-
-    def _stored(self, group_id: str) -> Group:
-        group = self._store.group(group_id)
-        if group is None:
-            raise CheckpointError("the store lacks a group of a committed step", where=group_id)
-        return group
-
-    @contextmanager
-    def _ticking(self, awaited: str) -> Iterator[None]:
-        """The progress shows that something is waited for."""
-        waiting = asyncio.create_task(self._tick(awaited))
-        try:
-            yield
-        finally:
-            waiting.cancel()
-
-    async def _tick(self, awaited: str) -> None:
-        while True:
-            await asyncio.sleep(0.5)
-            self._progress.tick(awaited)
+    def _ticking(self, awaited: str) -> AbstractContextManager[None]:
+        return ticking(self._observer, awaited)
 
     def _samples(self, learner: GradientLearner, groups: Sequence[Group]) -> list[Sample]:
         return samples_of(groups, self._recipe, drops_constant=learner.algorithm.resamples_constant_groups)
 
-    def _is_check_due(self) -> bool:
-        """At the first step that this process learns from, and then as often as the recipe says."""
-        every = self._recipe.training.self_check_every
-        return not self._checked or bool(every and self.step % every == 0)
-
     async def _self_check(self, learner: GradientLearner, samples: Sequence[Sample]) -> None:
-        is_stale = self._sampler.engine.version != learner.version  # then there is nothing to compare
-        if is_stale or not self._is_check_due():
-            return
-        max_drift = self._recipe.training.max_drift
-        with self._observer.phase("checks", Activity.CHECKS), self._ticking("the self-check"):
-            results = await self._sampler.compute(
-                lambda: selfcheck.run_checks(self._sampler.engine, learner, samples, max_drift=max_drift)
-            )
-        self._keep_checks(results)
-
-    def _keep_checks(self, results: Sequence[selfcheck.CheckResult]) -> None:
-        """Write down what was checked. Raises SelfCheckError for a check that failed."""
-        self._checked = True
-        checks = [{"name": r.name, "passed": r.passed, "detail": f"step {self.step}: {r.detail}"} for r in results]
-        self._run.update_state(self_checks=checks)
-        selfcheck.require(results, step=self.step)
-
-    def _watch_drift(self, drift: float | None) -> None:
-        limit = self._recipe.training.max_drift
-        if drift is not None and drift > limit:
-            raise SelfCheckError(
-                "the learner's log-probabilities have drifted from the engine's at the same weights",
-                where=f"step {self.step}",
-                got=f"mean gap {drift:.2e} nats",
-                expected=f"at most training.max_drift={limit:.0e}",
-                next_step="compare policy.dtype and the attention kernels of engine and learner",
-            )
+        await self._checks.before_update(learner, samples, self.step)
 
     async def _evaluate(self, label: str, step: int) -> None:
         settings = self._recipe.evaluation
@@ -431,7 +361,7 @@ class _Trainer:
         self._progress.stage(f"evaluating ({label})")
         with self._observer.phase("evaluation", Activity.EVALUATION, label=label):
             tasks = self._world.tasks.distinct_tasks("held_out", settings.num_tasks)
-            groups = await self._groups("evaluation", step, tasks, settings.samples)
+            groups = await self._player.groups("evaluation", step, tasks, settings.samples)
         result = summarise(
             groups,
             label=label,

@@ -145,9 +145,10 @@ def _weights(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload
     key = "policy.name, policy.dtype"
     yield Need(name="parameters", size=(whole + adapters) // place.gpus, when=When.ALWAYS, keys=key)
     yield Need(name="engine's copy", size=copied, when=When.ALWAYS, keys=key)
-    if recipe.learner.kind == "gradient" and recipe.training.staleness > 1:
-        stale = whole + adapters + copied
-        yield Need(name="weights that sample, kept back", size=stale, when=When.ALWAYS, keys="training.staleness")
+    overlaps = recipe.asynchronous.enabled and recipe.engine.kind == "embedded"
+    if overlaps or (recipe.learner.kind == "gradient" and recipe.training.staleness > 1):
+        stale, key = whole + adapters + copied, "asynchronous.enabled" if overlaps else "training.staleness"
+        yield Need(name="weights that sample, kept back", size=stale, when=When.ALWAYS, keys=key)
     if workload.has_reference and not policy.lora_rank:
         yield Need(name="reference", size=whole // place.gpus, when=When.ALWAYS, keys="algorithm")
 

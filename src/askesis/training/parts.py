@@ -20,6 +20,7 @@ from askesis.training.pieces import (
 )
 from askesis.training.progress import Progress
 from askesis.training.sampler import Sampler
+from askesis.training.simulation import Simulation
 
 __all__ = ["Parts"]
 
@@ -33,7 +34,7 @@ class Parts:
     sampler: Sampler
 
     @classmethod
-    def load(cls, recipe: Recipe, folder: Path, progress: Progress) -> Self:
+    def load(cls, recipe: Recipe, folder: Path, progress: Progress, *, simulation: Simulation | None = None) -> Self:
         """Load the policy and build the learner and the sampler around it. ``folder`` is the run's."""
         check_learner(recipe)
         set_threads(recipe.run.threads)
@@ -47,6 +48,8 @@ class Parts:
             kv_tokens=recipe.engine.kv_tokens,
             keeps_first=recipe.states.evaluator == "frozen",
             remote=make_remote(recipe, policy, folder / "engine"),
+            overlaps=recipe.asynchronous.enabled,
+            simulation=simulation,
         )
         evolves = recipe.learner.kind == "evolution"
         learner = make_evolution(recipe, policy, folder) if evolves else make_learner(recipe, policy)

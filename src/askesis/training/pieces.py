@@ -10,6 +10,7 @@ import torch
 
 from askesis.agents import make_harness
 from askesis.algorithms import Algorithm, build
+from askesis.clock import Clock
 from askesis.engines import Engine, Sampling
 from askesis.environments import World
 from askesis.errors import RecipeError
@@ -55,10 +56,12 @@ def make_runner(
     *,
     states: StateEvaluator | None = None,
     first: Engine | None = None,
+    clock: Clock | None = None,
 ) -> RolloutRunner:
     """A rollout runner under the recipe's limits; ``sampling`` is the recipe's own unless given.
 
-    ``states``: how states are scored, by answers of ``first`` where it is given, and else of ``engine``.
+    ``states``: how states are scored, by answers of ``first`` where it is given, and else of ``engine``. ``clock``: of
+    the sessions, by default the machine's.
     """
 
     def gateway(engine: Engine) -> Gateway:
@@ -80,6 +83,7 @@ def make_runner(
             budgets=Budgets(turns=rollout.max_turns, tokens=rollout.max_session_tokens, seconds=rollout.max_session_s),
         ),
         harness=make_harness(recipe.agent, world.environment.tools()),
+        clock=clock,
         states=states,
         states_gateway=None if first is None else gateway(first),
     )
@@ -242,18 +246,34 @@ def make_algorithm(recipe: Recipe) -> Algorithm:
             next_step="raise rollout.group_size, or set algorithm.name=reinforce",
         )
     _require_parts(algorithm, recipe)
-    training = recipe.training
-    is_off_policy = training.updates_per_step * training.epochs * training.staleness > 1
+    training, overlap = recipe.training, recipe.asynchronous
+    if overlap.enabled and overlap.admission == "corrected":
+        return _corrected(algorithm, overlap.max_weight)
+    max_staleness = overlap.max_staleness if overlap.enabled else training.staleness - 1
+    is_off_policy = training.updates_per_step * training.epochs > 1 or max_staleness > 0
     if is_off_policy and algorithm.params.get("importance_weighted") is False:
         raise RecipeError(
             "several updates per batch, or stale samples, need importance weights",
             where="algorithm.options.importance_weighted",
-            got=f"updates_per_step={training.updates_per_step}, epochs={training.epochs}, "
-            f"staleness={training.staleness} with {section.name}",
-            expected="importance_weighted = true, or 1 for each of them",
+            got=f"updates_per_step={training.updates_per_step}, epochs={training.epochs}, samples that are up to "
+            f"{max_staleness} updates old, with {section.name}",
+            expected="importance_weighted = true, or fresh samples that are used once",
             next_step="add algorithm.options.importance_weighted=true",
         )
     return algorithm
+
+
+def _corrected(algorithm: Algorithm, max_weight: float) -> Algorithm:
+    """The algorithm with importance weights before an objective that has none of its own. Raises RecipeError."""
+    if algorithm.corrects is None:
+        raise RecipeError(
+            f"whether the objective {algorithm.objective.name!r} allows for stale samples is not known",
+            where="asynchronous.admission",
+            got="corrected",
+            expected="an objective that says so in ObjectiveStage.corrects",
+            next_step="set asynchronous.admission=bounded or strict",
+        )
+    return algorithm if algorithm.corrects else replace(algorithm, max_weight=max_weight)
 
 
 def _require_parts(algorithm: Algorithm, recipe: Recipe) -> None:

@@ -145,12 +145,14 @@ def _samples(store: Store, run: RunDir, run_id: str) -> Iterator[SampleGroup]:
         for before, after in pairs[:_PAIRS]:
             members = [show.member("before", before.members[0]), show.member("after", after.members[0])]
             yield _sample_group(before, members, f"held out: {before.task.key}")
-    trained = store.steps(run_id, "train")
-    if trained:
-        for group in islice(store.groups(run_id, purpose="train", step=trained[-1]), _TRAINING_GROUPS):
+    trained = store.consumed(run_id)
+    newest = max(trained.values(), default=-1)
+    for name in islice((name for name, step in trained.items() if step == newest), _TRAINING_GROUPS):
+        group = store.group(name)
+        if group is not None:
             chosen = group.members[:_TRAINING_MEMBERS]
             members = [show.member(f"answer {m.member_index + 1}", m) for m in chosen]
-            yield _sample_group(group, members, f"training, step {group.step + 1}: {group.task.key}")
+            yield _sample_group(group, members, f"training, step {newest + 1}: {group.task.key}")
 
 
 def _sample_group(group: Group, members: Sequence[SampleTrace], title: str) -> SampleGroup:

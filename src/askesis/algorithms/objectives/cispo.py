@@ -70,6 +70,7 @@ CISPO = ObjectiveStage(
     name="cispo",
     function=cispo,
     summary="log-probability weighted by the capped, detached importance ratio",
+    corrects=True,
     params=(
         Param(
             name="clip_low",

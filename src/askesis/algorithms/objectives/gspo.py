@@ -72,6 +72,7 @@ GSPO = ObjectiveStage(
     name="gspo",
     function=gspo,
     summary="clipped importance ratio of the whole sequence, per token (geometric mean)",
+    corrects=True,
     needs=frozenset({"sequence_B"}),
     couples=Coupling.SEQUENCE,
     params=(

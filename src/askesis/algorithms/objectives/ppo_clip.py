@@ -65,6 +65,7 @@ PPO_CLIP = ObjectiveStage(
     name="ppo_clip",
     function=ppo_clip,
     summary="clipped importance ratio (PPO)",
+    corrects=True,
     params=(
         Param(name="clip_low", kind=float, default=0.2, above=0, why="how far the ratio may fall below 1"),
         Param(name="clip_high", kind=float, default=0.2, above=0, why="how far the ratio may rise above 1"),

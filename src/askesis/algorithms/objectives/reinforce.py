@@ -48,6 +48,7 @@ REINFORCE = ObjectiveStage(
     name="reinforce",
     function=reinforce,
     summary="-advantage * log-probability, no clipping",
+    corrects=False,
     params=(
         Param(
             name="importance_weighted",

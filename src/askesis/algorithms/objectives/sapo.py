@@ -55,6 +55,7 @@ SAPO = ObjectiveStage(
     name="sapo",
     function=sapo,
     summary="importance ratio through a sigmoid gate",
+    corrects=True,
     params=(
         Param(name="tau_positive", kind=float, default=1.0, above=0, why="how fast the gate closes where A > 0"),
         Param(name="tau_negative", kind=float, default=1.05, above=0, why="how fast the gate closes where A <= 0"),

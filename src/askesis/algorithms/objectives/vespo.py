@@ -108,6 +108,7 @@ VESPO = ObjectiveStage(
     name="vespo",
     function=vespo,
     summary="log-probability weighted by a gamma kernel of the sequence's importance weight",
+    corrects=True,
     needs=frozenset({"sequence_B"}),
     couples=Coupling.SEQUENCE,
     params=(

@@ -174,7 +174,7 @@ class VllmEngine:
             replica = await self._pick(request)
             assert replica.facts is not None
             body = request_body(request, replica.facts.model)
-            version = self._version
+            version = self._version if self._delivered is None else self._delivered.version
             try:
                 answer = await self._ask(replica, body)
             except ReplicaLost as error:
