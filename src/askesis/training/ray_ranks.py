@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from askesis.errors import LearnerError
 from askesis.learners.ranks.group import RankLost, Ranks, require_answers
@@ -15,6 +15,8 @@ from askesis.recipe import ClusterSection
 from askesis.training.ray_pool import _connect, _first_line, _ray
 
 __all__ = ["RayRanks", "start_in_ray"]
+
+T = TypeVar("T")
 
 
 class _Actor:
@@ -51,7 +53,7 @@ class RayRanks(Ranks):
         # In a Ray that was started here, processors are counted for nobody.
         make = self._ray.remote(num_cpus=1 if section.address else 0, num_gpus=gpus)(_Actor)
         self._actors = [make.remote() for _ in range(self.size)]
-        self.host = self._wait([self._actors[0].address.remote()])[0]
+        self.host = self._wait([self._actors[0].address.remote()], str)[0]
 
     def call(self, requests: Sequence[Message]) -> list[Message]:
         """See :meth:`Ranks.call`."""
@@ -60,8 +62,7 @@ class RayRanks(Ranks):
             actor.answer.remote(head[HEADER.size :], body)
             for actor, (head, body) in zip(self._actors, parts, strict=True)
         ]
-        answers = [unpack_message(head[HEADER.size :], body) for head, body in self._wait(asked)]
-        return require_answers(answers)
+        return self._wait(asked, lambda parts: _answer(*parts))
 
     def close(self) -> None:
         """See :meth:`Ranks.close`. A Ray that was started here stays for what is started next, and ends with us."""
@@ -69,15 +70,15 @@ class RayRanks(Ranks):
             self._ray.kill(actor)
         self._actors = []
 
-    def _wait(self, references: Sequence[Any]) -> list[Any]:
-        """What the calls come to, as soon as one of them shows that the group is lost."""
-        deadline, pending, found = time.monotonic() + self.timeout_s, list(references), {}
+    def _wait(self, references: Sequence[Any], read: Callable[[Any], T]) -> list[T]:
+        """What the calls come to. The first that shows that the group is lost ends it: others may wait for it."""
+        deadline, pending, found = time.monotonic() + self.timeout_s, list(references), dict[Any, T]()
         while pending:
             ready, pending = self._ray.wait(pending, timeout=max(deadline - time.monotonic(), 0.0))
             if not ready:
                 raise RankLost(f"no answer within cluster.timeout_s = {self.timeout_s:g} s")
             for reference in ready:
-                found[reference] = self._value(reference)
+                found[reference] = read(self._value(reference))
         return [found[reference] for reference in references]
 
     def _value(self, reference: Any) -> Any:
@@ -88,6 +89,10 @@ class RayRanks(Ranks):
             raise LearnerError("a rank of the learner failed", got=_first_line(error)) from None
         except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
             raise RankLost(_first_line(error)) from None
+
+
+def _answer(head: bytes, body: bytes) -> Message:
+    return require_answers([unpack_message(head[HEADER.size :], body)])[0]
 
 
 def start_in_ray(section: ClusterSection, *, device: str, threads: int) -> RayRanks:

@@ -157,7 +157,7 @@ class LocalRanks(Ranks):
 
     def _start(self) -> _Process:
         ours, theirs = socket.socketpair()
-        complaints = tempfile.TemporaryFile()  # noqa: SIM115: it is kept open as long as the process
+        complaints = tempfile.TemporaryFile()  # noqa: SIM115 (kept open as long as the process)
         source = str(Path(askesis.__file__).parents[1])
         path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
         process = subprocess.Popen(
