@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,10 +36,3 @@ def test_a_model_that_its_configuration_does_not_make_is_refused(tiny: Policy) -
     with pytest.raises(PolicyError, match="not like it") as caught:
         spec_of(replace(tiny, model=model))
     assert "cluster.learner_ranks=1" in str(caught.value)
-
-
-def test_layers_that_are_not_found_are_named(tiny: Policy, random_policy: Callable[..., Policy]) -> None:
-    model = copy.deepcopy(tiny.model)
-    model.config.num_hidden_layers = 3  # built anew, it has a layer more
-    with pytest.raises(PolicyError, match="not like it|layers"):
-        spec_of(replace(tiny, model=model))

@@ -69,8 +69,8 @@ class RankedLearner(GradientLearner):
         self._keep_every = keep_every
         self._kept: _Kept | None = None
         self._since: list[Sequence[Sample]] = []
-        self.num_lost = 0
-        """Times that ranks were lost and started anew."""
+        self.losses: list[str] = []
+        """Why ranks were lost, each time that it happened in this process; they were started anew."""
         self._surely(self._keep)
 
     @property
@@ -85,7 +85,7 @@ class RankedLearner(GradientLearner):
         self._since.append(samples)
         if self._keep_every and len(self._since) >= self._keep_every:
             self._surely(self._keep)
-        metrics = {**report.metrics, "lost_ranks": float(self.num_lost)}
+        metrics = {**report.metrics, "lost_ranks": float(len(self.losses))}
         return UpdateReport(metrics=metrics, advantages=report.advantages)
 
     def gradient_norm(self, samples: Sequence[Sample], *, micro_batch_tokens: int) -> float:
@@ -141,7 +141,7 @@ class RankedLearner(GradientLearner):
             except RankLost as lost:
                 self.close()
                 losses += 1
-                self.num_lost += 1
+                self.losses.append(lost.cause)
                 if losses > MAX_LOSSES or not (self._keep_every or not self.version):
                     raise LearnerError(
                         "a rank of the learner was lost",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from askesis.errors import PolicyError
@@ -118,8 +118,9 @@ class Sharded:
             owner, _, last = name.rpartition(".")
             self.model.get_submodule(owner).register_buffer(last, buffer.to(device), persistent=False)
         for module in whole.modules():
-            if hasattr(module, "set_gradient_divide_factor"):  # gradients are added up; the losses' weights divide
+            if isinstance(module, FSDPModule):  # gradients are added up; the losses' weights divide
                 module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)
         self._whole = whole
         self.parameters: dict[str, Any] = dict(self.model.named_parameters())
 

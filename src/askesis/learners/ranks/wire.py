@@ -57,7 +57,13 @@ class Message(NamedTuple):
 def pack_message(message: Message) -> list[bytes]:
     """The message as bytes, in parts that are sent one after the other."""
     head = json.dumps(message.head).encode()
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in message.tensors.items()}
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in message.tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        storage = own.untyped_storage().data_ptr()  # the format holds no two tensors of the same memory
+        plain[name] = own.clone() if storage in seen else own
+        seen.add(storage)
     body = save(plain) if plain else b""
     return [HEADER.pack(len(head), len(body)) + head, body]
 
