@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from askesis.learners.ranks.compute import deal
@@ -16,6 +16,7 @@ def test_fewer_micro_batches_than_ranks() -> None:
     assert deal([5], 3) == [[0, None, None]]
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=30), st.integers(1, 5))
 def test_each_once_and_no_other_order_waits_less(costs: list[int], size: int) -> None:
     rounds = deal(costs, size)
