@@ -142,6 +142,10 @@ class ClusterSection(Section):
     """Processes that share the gradient learner's weights, gradients and optimiser (FSDP), on a GPU each where there
     are GPUs. With ``kind = "ray"`` Ray places them. It changes low-order bits only.
     """
+    learner_device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where ranks compute. ``auto``: as ``policy.device``. ``cuda`` with ``policy.device = "cpu"`` keeps this process's
+    copy of the policy, from which servers and checkpoints get their weights, in the machine's memory.
+    """
     learner_keep_every: int = Field(default=1, ge=0)
     """Updates between copies of weights and optimiser in the driver's memory, from which lost ranks are replaced; for
     ``learner_ranks`` above 1. 0: no copies, a lost rank ends the run, and it resumes from its checkpoint.

@@ -60,7 +60,7 @@ NOT_HASHED = frozenset(
         "engine.vllm.weights_dir",
         *(f"cluster.{name}" for name in ("address", "cpus_per_worker", "gpus_per_worker", "keep_sessions", "kind")),
         *(f"cluster.{name}" for name in ("timeout_s", "workers")),
-        *(f"cluster.{name}" for name in ("learner_keep_every", "learner_ranks")),
+        *(f"cluster.{name}" for name in ("learner_device", "learner_keep_every", "learner_ranks")),
         "observe.metrics_host",
         "observe.metrics_port",
         "observe.traces",
@@ -423,6 +423,7 @@ _GRADIENT_ONLY = (
     "learner.critic",
     "states.evaluator",
     "cluster.learner_ranks",
+    "cluster.learner_device",
     "cluster.learner_keep_every",
     *(
         f"training.{name}"

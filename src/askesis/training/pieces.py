@@ -223,7 +223,8 @@ def make_learner(recipe: Recipe, policy: Policy) -> GradientLearner:
         return GradientLearner(policy, algorithm, settings)
     from askesis.learners.ranks import RankedLearner
 
-    start = _rank_starter(recipe, policy.device.type, max(settings.threads // cluster.learner_ranks, 1))
+    device = policy.device.type if cluster.learner_device == "auto" else cluster.learner_device
+    start = _rank_starter(recipe, device, max(settings.threads // cluster.learner_ranks, 1))
     return RankedLearner(policy, algorithm, settings, start=start, keep_every=cluster.learner_keep_every)
 
 

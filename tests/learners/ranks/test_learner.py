@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -322,3 +325,81 @@ def test_a_rank_that_hangs_is_lost_after_its_deadline(tiny_folder: Path) -> None
     pids = group.pids
     group.close()
     assert not any(map(is_alive, pids))
+
+
+def listening(pids: list[int]) -> list[str]:
+    """Addresses, in the kernel's own writing, on which the processes listen."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                inodes.add(str(link.readlink()))
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                found.append(fields[1].partition(":")[0])
+    return found
+
+
+@more
+@pytest.mark.skipif(sys.platform != "linux", reason="finds sockets in /proc")
+def test_everything_that_ranks_open_is_on_loopback(ranks: SharedRanks, tiny_folder: Path) -> None:
+    run_of(tiny_folder, 1, lambda: ranks)
+    addresses = listening(ranks.pids)
+    assert addresses
+    assert set(addresses) <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+import test_learner as known
+from askesis.learners.ranks.group import start_here
+
+group = start_here(2, device="cpu", threads=1, timeout_s=100)
+agent, batch = known.run_of(Path(sys.argv[1]), 0, lambda: group)
+print(*group.pids, flush=True)
+for _ in range({updates}):
+    agent.update(batch)
+"""
+
+
+@more
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("updates", [0, 10_000])
+def test_no_rank_outlives_its_driver(updates: int, tiny_folder: Path) -> None:
+    """Neither its end nor ``kill -9`` in the middle of work."""
+    chance = random.Random(updates)
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    for _ in range(1 if updates == 0 else max(KILLS // 4, 1)):
+        command = [sys.executable, "-c", DRIVER.format(updates=updates), str(tiny_folder), *paths]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
+            assert driver.stdout is not None
+            pids = [int(word) for word in driver.stdout.readline().split()]
+            assert len(pids) == 2
+            if updates:
+                time.sleep(chance.uniform(0, 3))
+                driver.kill()
+            driver.wait(100)
+        until = time.monotonic() + 30
+        while any(map(is_alive, pids)) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not any(map(is_alive, pids))
+
+
+@more
+def test_adapters_on_half_precision(ranks: SharedRanks, tiny_folder: Path) -> None:
+    """What is trained is float32; the rest rounds, so only the scores of untrained weights are compared."""
+    policy = load_policy(str(tiny_folder), device="cpu", lora_rank=2, dtype="bfloat16")
+    batch = batch_of(policy)
+    settings = LearnerSettings(**SETTINGS)
+    algorithm = build("grpo", {"kl_beta": 0.1})
+    one = GradientLearner(policy, algorithm, settings)
+    two = RankedLearner(policy, algorithm, settings, start=lambda: ranks)
+    assert torch.allclose(one.score(rows_of(batch)), two.score(rows_of(batch)), atol=0.05)
+    before = weights_of(policy)
+    assert two.update(batch).metrics["grad_norm"] > 0
+    assert float((weights_of(policy) - before).abs().max()) > 1e-5
