@@ -11,7 +11,7 @@ from askesis.learners.ranks.group import RankLost, Ranks, require_answers
 from askesis.learners.ranks.process import answer_of
 from askesis.learners.ranks.rank import Rank
 from askesis.learners.ranks.wire import HEADER, Message, pack_message, unpack_message
-from askesis.recipe import ClusterSection
+from askesis.recipe.places import ClusterSection
 from askesis.training.ray_pool import _connect, _first_line, _ray
 
 __all__ = ["RayRanks", "start_in_ray"]

@@ -152,21 +152,6 @@ def test_two_ranks_learn_what_one_process_learns(case: str, ranks: SharedRanks, 
     both(ranks, tiny_folder, name, options, **changes)
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing(ranks: SharedRanks, tiny_folder: Path) -> None:
-    policy = policy_of(tiny_folder)
-    batch = batch_of(policy, 1)
-    agent = RankedLearner(policy, build("grpo", {"kl_beta": 0.0}), LearnerSettings(**SETTINGS), start=lambda: ranks)
-    before = weights_of(policy)
-    bad = [Sample(trace_id=s.trace_id, trace=s.trace, reward=1e38 * i, group=0) for i, s in enumerate(batch)]
-    for sample in bad:
-        object.__setattr__(sample, "weight", float("inf"))
-    with pytest.raises(AlgorithmError):
-        agent.update(bad)
-    assert torch.equal(weights_of(policy), before)
-    assert torch.isfinite(agent.score(rows_of(batch))).all()  # from ranks that were given the weights anew
-    assert (agent.version, agent.losses) == (0, [])
-
-
 # From here on: only when asked for.
 
 more = pytest.mark.opt_in
@@ -325,6 +310,24 @@ def test_a_rank_that_hangs_is_lost_after_its_deadline(tiny_folder: Path) -> None
     pids = group.pids
     group.close()
     assert not any(map(is_alive, pids))
+
+
+@more
+def test_a_gradient_that_is_not_finite_changes_nothing(tiny_folder: Path) -> None:
+    start = Restarted(0)
+    policy = policy_of(tiny_folder)
+    batch = batch_of(policy, 1)
+    agent = RankedLearner(policy, build("grpo", {"kl_beta": 0.0}), LearnerSettings(**SETTINGS), start=start)
+    before = weights_of(policy)
+    bad = [Sample(trace_id=s.trace_id, trace=s.trace, reward=1e38 * i, group=0) for i, s in enumerate(batch)]
+    for sample in bad:
+        object.__setattr__(sample, "weight", float("inf"))
+    with pytest.raises(AlgorithmError):
+        agent.update(bad)
+    assert torch.equal(weights_of(policy), before)
+    assert torch.isfinite(agent.score(rows_of(batch))).all()  # from ranks that were given the weights anew
+    assert (agent.version, agent.losses) == (0, [])
+    agent.close()
 
 
 def listening(pids: list[int]) -> list[str]:
