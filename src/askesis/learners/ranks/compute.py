@@ -180,7 +180,7 @@ class RankedCompute(Compute):
 
     def state_dict(self) -> dict[str, Tensor]:
         """See :meth:`Compute.state_dict`."""
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for names in self._chunks(self._trained):
             for key in _STATE:
                 answer = self._ask({"do": "gather", "of": key, "names": names})[0]

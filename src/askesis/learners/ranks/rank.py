@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import TCPStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from askesis.algorithms import hellinger
@@ -81,7 +82,7 @@ class Rank:
             self._device = torch.device("cuda", self._number % torch.cuda.device_count())
             torch.cuda.set_device(self._device)
         deadline = timedelta(seconds=head["timeout_s"])
-        store = dist.TCPStore(
+        store = TCPStore(
             host,
             head["port"],
             size,
@@ -114,7 +115,7 @@ class Rank:
         self._policy = Sharded(spec, buffers, self._mesh, self._device)
         self._has_adapters = spec.lora is not None
         has_copy = needs_reference(self._algorithm) and not self._has_adapters
-        frozen = spec._replace(parameters=[(*known, False) for *known, _ in spec.parameters])
+        frozen = spec._replace(parameters=[(name, dtype, shape, False) for name, dtype, shape, _ in spec.parameters])
         self._reference = Sharded(frozen, buffers, self._mesh, self._device) if has_copy else None
         return Message({}, {})
 
@@ -180,7 +181,7 @@ class Rank:
             reference_BT = self._reference_logp(piece.rows) if reads_reference else None
             scores = self._policy(partial(scorer, piece.rows))
             share = share_of(piece, scores, self._algorithm, reference_BT, self._settings.critic)
-            share.to_differentiate.backward()  # type: ignore[no-untyped-call]
+            share.to_differentiate.backward()
             shares.append(share._replace(to_differentiate=share.to_differentiate.detach()))
         self._add_up_critic()
         return write_shares(shares)
