@@ -1,7 +1,7 @@
 """Memory of a learner over several processes against that of one: `python -m benchmarks.learner_ranks`.
 
-A random decoder of 53 M parameters in float32, all of them trained, one update on eight short answers. Resident memory at its highest, as
-the system counts it, of one process and of each of two ranks. What the libraries take is in both.
+A random decoder in float32, all of it trained, two updates on eight short answers. Resident memory at its highest, as
+the system counts it, of one process, and of the driver and each of two ranks. What the libraries take is in all.
 """
 
 from __future__ import annotations
