@@ -12,6 +12,7 @@
     ├── MetricError (ValueError)          numbers of which a metric cannot be computed (askesis.evaluation)
     ├── AlignmentError (ValueError)       embeddings that cannot be aligned (askesis.alignment)
     ├── DiffusionError (ValueError)       a schedule or a law that cannot be sampled (askesis.diffusion)
+    ├── LearnerError (RuntimeError)       processes that learn were lost too often
     ├── AlgorithmError (ValueError)       stages that do not fit together, or tensors that do not
     ├── StoreError (RuntimeError)
     │   ├── StoreBusy                     another process holds the store
@@ -40,6 +41,7 @@ __all__ = [
     "ContextOverflow",
     "EngineError",
     "EnvironmentFault",
+    "LearnerError",
     "MissingExtra",
     "PolicyError",
     "RecipeError",
@@ -150,6 +152,10 @@ class BudgetExhausted(AskesisError, RuntimeError):
 
 class EnvironmentFault(AskesisError, RuntimeError):
     """An environment or an evaluator broke its contract."""
+
+
+class LearnerError(AskesisError, RuntimeError):
+    """Processes that learn were lost too often, or do not come up."""
 
 
 class AlgorithmError(AskesisError, ValueError):

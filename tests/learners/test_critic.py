@@ -119,7 +119,7 @@ def test_the_value_of_a_token_does_not_know_the_token(tiny: Policy) -> None:
     assert agent.critic is not None
     with torch.no_grad():
         agent.critic.head.weight.fill_(1.0)
-    values = [agent._models.scores(rows_of([s])).value_BT for s in (sample, other)]
+    values = [agent.compute.scores(rows_of([s])).value_BT for s in (sample, other)]
     assert values[0] is not None and values[1] is not None and torch.equal(values[0], values[1])
 
 

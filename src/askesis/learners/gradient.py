@@ -9,56 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from askesis.algorithms import Algorithm, LossInputs, LossResult, Sums, add_diagnostics, off_policy
-from askesis.errors import AlgorithmError, CheckpointError
+from askesis.algorithms import Algorithm, LossResult, Sums, add_diagnostics, off_policy
+from askesis.errors import AlgorithmError
 from askesis.learners.batch import Row, Sample
-from askesis.learners.critic import Critic, CriticSettings, explained_variance, value_loss
-from askesis.learners.models import Models
+from askesis.learners.compute import Compute, LearnerSettings, LocalCompute
+from askesis.learners.critic import Critic, explained_variance
 from askesis.learners.preparation import Batch, prepare
 from askesis.learners.scoring import Scores
-from askesis.learners.workers import Workers
+from askesis.learners.shares import Piece, TokenWeights, pieces_of, policy_loss
 from askesis.policy.loading import Policy
 
 __all__ = ["GradientLearner", "LearnerSettings", "UpdateReport"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LearnerSettings:
-    """Optimiser constants; see :class:`askesis.recipe.TrainingSection` for units and reasons."""
-
-    lr: float
-    schedule: str = "constant"
-    warmup_steps: int = 0
-    total_steps: int = 1
-    beta1: float = 0.9
-    beta2: float = 0.99
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    epochs: int = 1
-    """Passes over each batch."""
-    updates_per_step: int = 1
-    """Optimiser steps in each pass; the batch is cut into this many parts, by group."""
-    packed: bool = True
-    """Score every distinct token once; False trains each branch on its own."""
-    micro_batch_tokens: int = 2048
-    threads: int = 1
-    """Micro-batches computed side by side, on a core each, that share ``micro_batch_tokens``. It changes low-order bits
-    only.
-    """
-    temperature: float = 1.0
-    """Of the behaviour policy: the learner scores tokens under the distribution that they were drawn from."""
-    truncated: bool = False
-    """Sampling cut the distribution (top-k, top-p): recorded log-probabilities are not the learner's, so it computes
-    them anew.
-    """
-    critic: CriticSettings | None = None
-    """For algorithms that compare rewards with what was expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,27 +38,30 @@ class UpdateReport:
     """One per sample, in order."""
 
 
-class _Share(NamedTuple):
-    """What one micro-batch adds."""
-
-    to_differentiate: Tensor
-    """[] whose gradients, over all micro-batches, add up to that of the loss."""
-    loss: float
-    diagnostics: Mapping[str, Sums]
-    cut: list[int]
-    """Rows of the micro-batch."""
-    logp_BT: Tensor
-    """Their scores, without gradient."""
-
-
-_Job = Callable[[], _Share]
+MakeCompute = Callable[[Policy, Algorithm, LearnerSettings], Compute]
 
 
 class GradientLearner:
-    """Changes the policy's weights in place; ``version`` counts the calls of :meth:`update`."""
+    """Changes the policy's weights in place; ``version`` counts the calls of :meth:`update`.
 
-    def __init__(self, policy: Policy, algorithm: Algorithm, settings: LearnerSettings) -> None:
-        """Raises AlgorithmError for an algorithm that needs a critic without one."""
+    Args:
+        policy: whose weights are trained.
+        algorithm: from rewards to a loss.
+        settings: of the optimiser.
+        make_compute: who holds the gradient and the optimiser; this process unless given.
+
+    Raises:
+        AlgorithmError: the algorithm needs a critic, and there is none.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        algorithm: Algorithm,
+        settings: LearnerSettings,
+        *,
+        make_compute: MakeCompute = LocalCompute,
+    ) -> None:
         _require_critic(algorithm, settings)
         self.policy = policy
         self.algorithm = algorithm
@@ -100,28 +69,16 @@ class GradientLearner:
         self.version = 0
         self._num_updates = 0
         self._moving_reward: float | None = None
-        self._names = [name for name, _ in policy.trainable()]
-        self._parameters = [parameter for _, parameter in policy.trainable()]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters,
-            lr=settings.lr,
-            betas=(settings.beta1, settings.beta2),
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        betas = (settings.beta1, settings.beta2)
-        self.critic = None if settings.critic is None else Critic(policy.model, settings.critic, betas=betas)
-        self._differentiated = [*self._parameters, *(self.critic.parameters if self.critic else ())]
-        self._models = Models(
-            policy,
-            packed=settings.packed,
-            temperature=settings.temperature,
-            micro_batch_tokens=settings.micro_batch_tokens,
-            has_reference=bool(algorithm.needs & {"logp_ref_BT", "kl_B", "hellinger_BT"}),
-            head=self.critic.head if self.critic else None,
-        )
-        # Others switch the model's own attention, or its adapters, while they compute.
-        self._workers = Workers(settings.threads if self._models.scorer.is_thread_safe else 1)
+        self.compute = make_compute(policy, algorithm, settings)
+
+    @property
+    def critic(self) -> Critic | None:
+        """What predicts rewards, where there is one."""
+        return self.compute.critic
+
+    def close(self) -> None:
+        """End what was started for learning; nothing in one process."""
+        self.compute.close()
 
     def update(self, samples: Sequence[Sample]) -> UpdateReport:
         """Learn from judged traces; whole groups only.
@@ -139,6 +96,7 @@ class GradientLearner:
             for number, part in enumerate(_cut_by_group(samples, self.settings.updates_per_step)):
                 chosen = [i for i, row in enumerate(batch.rows) if row.sample in part]
                 steps.append(self._step(batch, chosen, watches_drift=is_comparable and epoch == number == 0))
+        self.compute.publish()
         self.version += 1
         metrics = {name: _mean([step.get(name) for step in steps]) for name in {n: None for s in steps for n in s}}
         report = batch.advantages
@@ -160,23 +118,21 @@ class GradientLearner:
         The gradient says more than the loss, which is zero on fresh samples whose advantages add up to zero.
         """
         batch = self._prepare(samples)
-        self._zero_grad()
-        self._accumulate(self._jobs(batch, range(len(batch.rows)), micro_batch_tokens))
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self._differentiated if p.grad is not None])
-        self._zero_grad()
-        return float(norm)
+        pieces, _ = self._pieces(batch, range(len(batch.rows)), micro_batch_tokens)
+        self.compute.accumulate(pieces)
+        return self.compute.norm()
 
     def score(self, rows: Sequence[Row], *, packed: bool | None = None) -> Tensor:
         """[B, T] log-probability of each row's sampled tokens under the present weights; 0 on padding. ``packed``
         chooses another layout than the learner's.
         """
-        return self._models.scores(rows, packed=packed).logp_BT
+        return self.compute.scores(rows, packed=packed).logp_BT
 
     def _prepare(self, samples: Sequence[Sample]) -> Batch:
         return prepare(
             samples,
             self.algorithm,
-            self._models,
+            self.compute,
             self.policy.device,
             progress=min(self.version / self.settings.total_steps, 1.0),
             moving_reward=self._moving_reward,
@@ -185,26 +141,20 @@ class GradientLearner:
 
     def _step(self, batch: Batch, chosen: Sequence[int], *, watches_drift: bool) -> dict[str, float | None]:
         """One optimiser step on the chosen rows."""
-        self._zero_grad()
-        shares = self._accumulate(self._jobs(batch, chosen, self.settings.micro_batch_tokens))
+        pieces, whole = self._pieces(batch, chosen, self.settings.micro_batch_tokens)
+        shares = self.compute.accumulate(pieces)
         logp_BT = torch.zeros_like(batch.table.behaviour_BT)
         for share in shares:
             logp_BT[share.cut, : share.logp_BT.shape[1]] = share.logp_BT
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
-        if not math.isfinite(float(norm)):
-            self._zero_grad()
+        lr = self.learning_rate(self._num_updates)
+        norm = self.compute.step(lr)
+        if not math.isfinite(norm):
             raise AlgorithmError(
                 "the gradient is not finite; this optimiser step was not made",
                 where=f"update {self._num_updates}",
-                got=float(norm),
+                got=norm,
                 next_step="start a new run with a lower training.lr; this one can be looked at with `askesis report`",
             )
-        lr = self.learning_rate(self._num_updates)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        self._optimizer.step()
-        if self.critic is not None:
-            self.critic.step(lr / self.settings.lr, max_grad_norm=self.settings.max_grad_norm)
         self._num_updates += 1
         table = batch.table
         mask_BT, sequence_B = table.mask_BT[chosen], table.sequence_B[chosen]
@@ -212,137 +162,49 @@ class GradientLearner:
         gap_N = log_ratio_BT[mask_BT & (table.version_BT[chosen] == self.version)].abs()
         watches_drift = watches_drift and len(gap_N) > 0
         return {
-            **_diagnostics(add_diagnostics(share.diagnostics for share in shares)),
+            **_diagnostics(add_diagnostics([whole.diagnostics, *(share.diagnostics for share in shares)])),
             **off_policy(log_ratio_BT, mask_BT, sequence_B),
-            "loss": sum(share.loss for share in shares),
-            "grad_norm": float(norm),
+            "loss": float(whole.loss) + sum(share.loss for share in shares),
+            "grad_norm": norm,
             "lr": lr,
             "num_trained_tokens": float(mask_BT.sum()),
             "drift": float(gap_N.mean()) if watches_drift else None,
             "drift_max": float(gap_N.max()) if watches_drift else None,
         }
 
-    def _accumulate(self, jobs: Sequence[_Job]) -> list[_Share]:
-        """Do the jobs and add their gradients up, in order whichever is done first; the shares without their graphs."""
-
-        def differentiate(job: _Job) -> tuple[_Share, tuple[Tensor | None, ...]]:
-            share = job()
-            grads = torch.autograd.grad(share.to_differentiate, self._differentiated, allow_unused=True)
-            return share._replace(to_differentiate=share.to_differentiate.detach()), grads
-
-        shares = []
-        for share, grads in self._workers.map(differentiate, jobs):
-            shares.append(share)
-            for parameter, grad in zip(self._differentiated, grads, strict=True):
-                if grad is not None and parameter.grad is None:
-                    parameter.grad = torch.empty_like(parameter).copy_(grad)  # fused AdamW wants the parameter's layout
-                elif grad is not None and parameter.grad is not None:
-                    parameter.grad.add_(grad)
-        return shares
-
-    def _jobs(self, batch: Batch, chosen: Sequence[int], micro_batch_tokens: int) -> list[_Job]:
-        """One for each micro-batch of the chosen rows: it computes what they add to the loss and its gradient."""
+    def _pieces(self, batch: Batch, chosen: Sequence[int], micro_batch_tokens: int) -> tuple[list[Piece], LossResult]:
+        """The chosen rows as micro-batches, and what of the loss is known before they are computed."""
         rows, table = batch.rows, batch.table
-        weight_BT = torch.zeros_like(table.behaviour_BT)
-        weight_BT[chosen] = self.algorithm.token_weights(table.mask_BT[chosen], table.sequence_B[chosen])
-        weight_BT *= batch.weight_B[:, None]
-        value_weight_BT = _per_token(batch, chosen)
-        mine = [rows[i] for i in chosen]
-        threads = self._workers.threads
-        places = self._models.scorer.micro_batches(mine, max(micro_batch_tokens // threads, 1), at_least=threads)
+        policy_BT = torch.zeros_like(table.behaviour_BT)
+        policy_BT[chosen] = self.algorithm.token_weights(table.mask_BT[chosen], table.sequence_B[chosen])
+        policy_BT *= batch.weight_B[:, None]
+        weights = TokenWeights(policy_BT, _per_token(batch, chosen))
+        places = self.compute.micro_batches([rows[i] for i in chosen], micro_batch_tokens)
         cuts = [[chosen[place] for place in cut] for cut in places]
         if self.algorithm.couples == "sequence" and _cuts_a_sample(rows, cuts):
-            return self._coupled_jobs(batch, chosen, cuts, weight_BT, value_weight_BT)
+            passed_BT, whole = self._coupled(batch, chosen, weights)
+            return pieces_of(batch, cuts, weights, passed_BT), whole
+        return pieces_of(batch, cuts, weights), LossResult(loss=torch.zeros(()), diagnostics={})
 
-        def share(cut: list[int]) -> _Share:
-            scores = self._models.scorer([rows[i] for i in cut])
-            result = self._loss(batch, cut, scores, weight_BT)
-            value = self._value_loss(batch, cut, scores, value_weight_BT)
-            return _Share(
-                to_differentiate=result.loss + value.loss,
-                loss=float(result.loss.detach()),
-                diagnostics={**result.diagnostics, **value.diagnostics},
-                cut=cut,
-                logp_BT=scores.logp_BT.detach(),
-            )
-
-        return [partial(share, cut) for cut in cuts]
-
-    def _coupled_jobs(
-        self,
-        batch: Batch,
-        chosen: Sequence[int],
-        cuts: Sequence[list[int]],
-        weight_BT: Tensor,
-        value_weight_BT: Tensor,
-    ) -> list[_Job]:
-        """The same for an objective that needs a whole trajectory at once, when one is too long for a micro-batch.
+    def _coupled(self, batch: Batch, chosen: Sequence[int], weights: TokenWeights) -> tuple[Tensor, LossResult]:
+        """For an objective that needs a whole trajectory at once, when one is too long for a micro-batch.
 
         The loss is a function of the log-probabilities. Its gradient in them is found first, from scores without
         gradient; then each micro-batch passes its part of it on to the weights.
+
+        Returns:
+            The gradient [B, T], 0 on rows that are not chosen, and the loss.
         """
-        scores = self._models.scores([batch.rows[i] for i in chosen])
+        (piece,) = pieces_of(batch, [list(chosen)], weights)
+        scores = self.compute.scores(piece.rows)
+        reads_reference = "logp_ref_BT" in self.algorithm.needs
+        reference_BT = self.compute.reference_logp(piece.rows) if reads_reference else None
         logp_BT = scores.logp_BT.requires_grad_()
-        result = self._loss(batch, list(chosen), Scores(logp_BT, scores.entropy_BT), weight_BT)
-        (grad_BT,) = torch.autograd.grad(result.loss, logp_BT)
-        place_of = {row: place for place, row in enumerate(chosen)}
-
-        def share(cut: list[int], is_first: bool) -> _Share:
-            part = self._models.scorer([batch.rows[i] for i in cut])
-            part_BT = part.logp_BT
-            passed_BT = grad_BT[[place_of[i] for i in cut], : part_BT.shape[1]]
-            value = self._value_loss(batch, cut, part, value_weight_BT)
-            return _Share(
-                to_differentiate=(part_BT * passed_BT).sum() + value.loss,
-                loss=float(result.loss.detach()) if is_first else 0.0,
-                diagnostics={**(result.diagnostics if is_first else {}), **value.diagnostics},
-                cut=cut,
-                logp_BT=part_BT.detach(),
-            )
-
-        return [partial(share, cut, number == 0) for number, cut in enumerate(cuts)]
-
-    def _loss(self, batch: Batch, cut: list[int], scores: Scores, weight_BT: Tensor) -> LossResult:
-        """Loss of the rows in ``cut``, whose scores are given."""
-        table, length = batch.table, scores.logp_BT.shape[1]
-        needs_reference = "logp_ref_BT" in self.algorithm.needs
-        mask_BT = table.mask_BT[cut, :length]
-        result = self.algorithm.loss(
-            LossInputs(
-                logp_new_BT=scores.logp_BT,
-                logp_behaviour_BT=table.behaviour_BT[cut, :length],
-                advantage_BT=batch.credit.advantage_BT[cut, :length],
-                mask_BT=mask_BT,
-                weight_BT=weight_BT[cut, :length],
-                logp_ref_BT=self._models.reference_logp([batch.rows[i] for i in cut]) if needs_reference else None,
-                sequence_B=table.sequence_B[cut],
-            )
-        )
-        entropy = Sums(total=scores.entropy_BT.sum(), count=mask_BT.sum())
-        return LossResult(loss=result.loss, diagnostics={**result.diagnostics, "entropy": entropy})
-
-    def _value_loss(self, batch: Batch, cut: list[int], scores: Scores, weight_BT: Tensor) -> LossResult:
-        """The critic's share of the loss, on the rows in ``cut``; 0 without a critic."""
-        return_BT, length = batch.credit.return_BT, scores.logp_BT.shape[1]
-        if self.critic is None or scores.value_BT is None or return_BT is None or batch.value_BT is None:
-            return LossResult(loss=scores.logp_BT.new_zeros(()), diagnostics={})
-        mask_BT, target_BT = batch.table.mask_BT[cut, :length], return_BT[cut, :length]
-        old_BT = batch.value_BT[cut, :length]
-        loss_BT = value_loss(scores.value_BT, old_BT, target_BT, clip=self.critic.settings.clip)
-        loss_BT = torch.where(mask_BT, loss_BT, 0.0)
-        count = mask_BT.sum()
-        return LossResult(
-            loss=(loss_BT * weight_BT[cut, :length]).sum(),
-            diagnostics={
-                "value_loss": Sums(total=loss_BT.detach().sum(), count=count),
-                "value_mean": Sums(total=scores.value_BT.detach().sum(), count=count),
-            },
-        )
-
-    def _zero_grad(self) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        if self.critic is not None:
-            self.critic.zero_grad()
+        whole = policy_loss(piece, Scores(logp_BT, scores.entropy_BT), self.algorithm, reference_BT)
+        (grad_BT,) = torch.autograd.grad(whole.loss, logp_BT)
+        passed_BT = torch.zeros_like(batch.table.behaviour_BT)
+        passed_BT[list(chosen), : grad_BT.shape[1]] = grad_BT
+        return passed_BT, LossResult(loss=whole.loss.detach(), diagnostics=whole.diagnostics)
 
     def learning_rate(self, update: int) -> float:
         """Learning rate of the update with this number (from 0): linear warm-up, then the schedule, ending at zero."""
@@ -361,33 +223,17 @@ class GradientLearner:
 
     def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Optimiser tensors by name, and the rest as JSON-ready values."""
-        tensors: dict[str, torch.Tensor] = {}
-        for name, parameter in zip(self._names, self._parameters, strict=True):
-            for key, value in self._optimizer.state[parameter].items():
-                tensors[f"{key}/{name}"] = value.detach().clone().contiguous()
-        if self.critic is not None:
-            tensors |= self.critic.state_dict()
-        return tensors, {
+        return self.compute.state_dict(), {
             "version": self.version,
             "num_updates": self._num_updates,
             "moving_reward": self._moving_reward,
         }
 
     def load_state_dict(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
-        """Put back what :meth:`state_dict` gave. Raises CheckpointError when it belongs to another model."""
-        known = dict(zip(self._names, self._parameters, strict=True))
-        if self.critic is not None:
-            self.critic.load_state_dict(tensors)
-            tensors = {key: tensor for key, tensor in tensors.items() if not Critic.is_own(key)}
-        for key in tensors:
-            if key.partition("/")[2] not in known:
-                raise CheckpointError("the optimiser's state belongs to another model", got=key)
-        for name, parameter in known.items():
-            state = {key.partition("/")[0]: t for key, t in tensors.items() if key.partition("/")[2] == name}
-            if state:
-                self._optimizer.state[parameter] = {
-                    key: t.clone() if key == "step" else t.to(parameter.device, copy=True) for key, t in state.items()
-                }
+        """Put back what :meth:`state_dict` gave, beside the policy's present weights. Raises CheckpointError when it
+        belongs to another model.
+        """
+        self.compute.load_state_dict(tensors)
         self.version = int(values["version"])
         self._num_updates = int(values["num_updates"])
         self._moving_reward = values["moving_reward"]

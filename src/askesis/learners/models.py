@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,10 +21,30 @@ from askesis.learners.padded import PaddedScorer
 from askesis.learners.scoring import Scorer, Scores
 from askesis.policy.loading import Policy
 
-__all__ = ["Models"]
+__all__ = ["BatchScorer", "Models", "distance_of"]
 
 
-class Models:
+class BatchScorer(Protocol):
+    """Scores batches of any size under the policy and its reference, without gradient."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Width of the logits."""
+
+    def scores(self, rows: Sequence[Row], *, packed: bool | None = None) -> Scores:
+        """[B, T] log-probability, entropy and value of each row's sampled tokens under the policy; 0 on padding."""
+
+    def reference_logp(self, rows: Sequence[Row]) -> Tensor:
+        """[B, T] log-probability under the reference."""
+
+    def distance(self, rows: Sequence[Row], between: Callable[[Tensor, Tensor, float], Tensor]) -> Tensor:
+        """[B, T] distance of the policy's distribution from the reference's.
+
+        ``between(logits_NV, logits_ref_NV, temperature) -> [N]`` is called on chunks of tokens.
+        """
+
+
+class Models(BatchScorer):
     """Scores batches of any size under either model, micro-batch by micro-batch, without gradient.
 
     Args:
@@ -59,6 +79,11 @@ class Models:
             frozen = copy.deepcopy(policy.model).requires_grad_(False)
             self._reference = kind(frozen, temperature=temperature)
 
+    @property
+    def vocabulary(self) -> int:
+        """Width of the logits."""
+        return self.scorer.vocabulary
+
     def make_scorer(self, *, packed: bool) -> Scorer:
         """A scorer of the policy in the given layout."""
         kind = PackedScorer if packed else PaddedScorer
@@ -82,23 +107,11 @@ class Models:
 
     @torch.no_grad()
     def distance(self, rows: Sequence[Row], between: Callable[[Tensor, Tensor, float], Tensor]) -> Tensor:
-        """[B, T] distance of the policy's distribution from the reference's.
-
-        ``between(logits_NV, logits_ref_NV, temperature) -> [N]`` is called on chunks of tokens.
-        """
+        """See :meth:`BatchScorer.distance`."""
         parts = []
         for cut in self._cuts(self.scorer, rows):
             chosen = [rows[i] for i in cut]
-            ours = self.scorer.features(chosen)
-            with self._as_reference() as reference:
-                theirs = reference.features(chosen)
-                distance_U = torch.cat(
-                    [
-                        between(self.scorer.logits(x_UX), reference.logits(y_UX), self._temperature)
-                        for x_UX, y_UX in zip(self.scorer.chunks(ours), reference.chunks(theirs), strict=True)
-                    ]
-                )
-            parts.append((cut, torch.where(ours.mask_BT, distance_U[ours.index_BT], 0.0)))
+            parts.append((cut, distance_of(self.scorer, self._as_reference, chosen, between, self._temperature)))
         return self._whole(rows, parts)
 
     def _cuts(self, scorer: Scorer, rows: Sequence[Row]) -> Sequence[list[int]]:
@@ -124,3 +137,23 @@ class Models:
         model: Any = self._policy.model
         with model.disable_adapter():
             yield self.scorer
+
+
+def distance_of(
+    scorer: Scorer,
+    as_reference: Callable[[], AbstractContextManager[Scorer]],
+    rows: Sequence[Row],
+    between: Callable[[Tensor, Tensor, float], Tensor],
+    temperature: float,
+) -> Tensor:
+    """[B, T] distance, for the rows of one micro-batch; see :meth:`BatchScorer.distance`."""
+    ours = scorer.features(rows)
+    with as_reference() as reference:
+        theirs = reference.features(rows)
+        distance_U = torch.cat(
+            [
+                between(scorer.logits(x_UX), reference.logits(y_UX), temperature)
+                for x_UX, y_UX in zip(scorer.chunks(ours), reference.chunks(theirs), strict=True)
+            ]
+        )
+    return torch.where(ours.mask_BT, distance_U[ours.index_BT], 0.0)

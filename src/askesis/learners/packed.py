@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from askesis.policy.forest import common_prefix, pack, sort_key
 from askesis.policy.tree_attention import TreeMask, tree_attention
 from askesis.policy.weights import Unsupported
 
-__all__ = ["PackedScorer", "cut_rows"]
+__all__ = ["PackedScorer", "cut_evenly", "cut_rows"]
 
 _Decode = Callable[[Tensor, Tensor, TreeMask, Tensor], Tensor]
 """Ids, positions, mask, packed indices wanted -> [U, D] hidden states."""
@@ -37,17 +38,26 @@ _SLACK = 1.1
 class PackedScorer(Scorer):
     """Packs branches into a forest.
 
+    Args:
+        model: that is scored with.
+        temperature: of sampling.
+        head: of a critic.
+        writes_out: compute the families that are written out (:mod:`askesis.learners.fused`) so. They read weights as
+            they lie, which a model in pieces does not have.
+
     Raises:
         PolicyError: the model's decoder and output layer, run apart, do not give the model's logits.
     """
 
-    def __init__(self, model: Any, *, temperature: float, head: ValueHead | None = None) -> None:
+    def __init__(
+        self, model: Any, *, temperature: float, head: ValueHead | None = None, writes_out: bool = True
+    ) -> None:
         super().__init__(temperature, head)
         self._decoder = model.get_decoder()
-        try:
-            self._decode: _Decode = FusedDecoder(model)
-        except Unsupported:
-            self._decode = self._decode_by_modules
+        self._decode: _Decode = self._decode_by_modules
+        if writes_out:
+            with suppress(Unsupported):
+                self._decode = FusedDecoder(model)
         self._output = _output_layer(model)
         self._device = model.device
         self._check(model)
@@ -63,15 +73,8 @@ class PackedScorer(Scorer):
         return isinstance(self._decode, FusedDecoder)
 
     def micro_batches(self, rows: Sequence[Row], max_tokens: int, *, at_least: int = 1) -> list[list[int]]:
-        """See :func:`cut_rows`."""
-        cuts = list(cut_rows(rows, max_tokens))
-        if len(cuts) % at_least == 0:
-            return cuts
-        wanted = -(-len(cuts) // at_least) * at_least
-        total = len(pack([row.tokens for row in rows]).ids_N)
-        # A little more than the even share, since no cut comes out full.
-        finer = list(cut_rows(rows, min(max_tokens, round(_SLACK * total / wanted))))
-        return finer if len(finer) % at_least == 0 else cuts
+        """See :func:`cut_evenly`."""
+        return cut_evenly(rows, max_tokens, at_least)
 
     def features(self, rows: Sequence[Row]) -> Features:
         """Hidden states where a sampled token is predicted."""
@@ -126,6 +129,18 @@ class PackedScorer(Scorer):
                 where=type(model).__name__,
                 next_step="set learner.packed=false: it trains each branch on its own, by the model's own forward pass",
             )
+
+
+def cut_evenly(rows: Sequence[Row], max_tokens: int, at_least: int) -> list[list[int]]:
+    """See :func:`cut_rows`; a multiple of ``at_least`` cuts where that is possible."""
+    cuts = list(cut_rows(rows, max_tokens))
+    if len(cuts) % at_least == 0:
+        return cuts
+    wanted = -(-len(cuts) // at_least) * at_least
+    total = len(pack([row.tokens for row in rows]).ids_N)
+    # A little more than the even share, since no cut comes out full.
+    finer = list(cut_rows(rows, min(max_tokens, round(_SLACK * total / wanted))))
+    return finer if len(finer) % at_least == 0 else cuts
 
 
 def cut_rows(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:

@@ -17,7 +17,7 @@ from askesis.learners.batch import Row, stack
 from askesis.learners.critic import ValueHead
 from askesis.learners.scoring import Features, Scorer
 
-__all__ = ["PaddedScorer"]
+__all__ = ["PaddedScorer", "cut_by_length"]
 
 
 class PaddedScorer(Scorer):
@@ -33,14 +33,8 @@ class PaddedScorer(Scorer):
         return int(self._model.config.get_text_config().vocab_size)
 
     def micro_batches(self, rows: Sequence[Row], max_tokens: int, *, at_least: int = 1) -> list[list[int]]:
-        """Rows of similar length, at most ``max_tokens`` padded tokens in each cut; ``at_least`` is not looked at."""
-        order = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
-        cuts: list[list[int]] = []
-        for index in order:
-            if not cuts or (len(cuts[-1]) + 1) * len(rows[index].tokens) > max_tokens:
-                cuts.append([])
-            cuts[-1].append(index)
-        return cuts
+        """See :func:`cut_by_length`; ``at_least`` is not looked at."""
+        return cut_by_length(rows, max_tokens)
 
     def features(self, rows: Sequence[Row]) -> Features:
         """The logits themselves."""
@@ -62,3 +56,14 @@ class PaddedScorer(Scorer):
     def logits(self, features_UX: Tensor) -> Tensor:
         """They are already there."""
         return features_UX
+
+
+def cut_by_length(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
+    """Rows of similar length, at most ``max_tokens`` padded tokens in each cut."""
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
+    cuts: list[list[int]] = []
+    for index in order:
+        if not cuts or (len(cuts[-1]) + 1) * len(rows[index].tokens) > max_tokens:
+            cuts.append([])
+        cuts[-1].append(index)
+    return cuts

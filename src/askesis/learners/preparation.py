@@ -24,7 +24,7 @@ from askesis.algorithms import (
 )
 from askesis.errors import AlgorithmError
 from askesis.learners.batch import Row, Sample, TokenTable, rows_of, stack
-from askesis.learners.models import Models
+from askesis.learners.models import BatchScorer
 
 __all__ = ["Batch", "prepare"]
 
@@ -46,7 +46,7 @@ class Batch:
 def prepare(
     samples: Sequence[Sample],
     algorithm: Algorithm,
-    models: Models,
+    models: BatchScorer,
     device: torch.device,
     *,
     progress: float,
@@ -107,7 +107,7 @@ def prepare(
         value_BT=value_BT,
         state_BT=states[0],
         gain_BT=states[1],
-        vocab_size=models.scorer.vocabulary,
+        vocab_size=models.vocabulary,
     )
     return Batch(
         rows=tuple(rows),

@@ -138,5 +138,17 @@ class ClusterSection(Section):
     gpus_per_worker: float = Field(default=0.0, ge=0)
     timeout_s: float = Field(default=3600.0, gt=0)
     """A worker that has not answered after this long is replaced."""
+    learner_ranks: int = Field(default=1, ge=1, le=1024)
+    """Processes that share the gradient learner's weights, gradients and optimiser (FSDP), on a GPU each where there
+    are GPUs. With ``kind = "ray"`` Ray places them. It changes low-order bits only.
+    """
+    learner_device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where ranks compute. ``auto``: as ``policy.device``. ``cuda`` with ``policy.device = "cpu"`` keeps this process's
+    copy of the policy, from which servers and checkpoints get their weights, in the machine's memory.
+    """
+    learner_keep_every: int = Field(default=1, ge=0)
+    """Updates between copies of weights and optimiser in the driver's memory, from which lost ranks are replaced; for
+    ``learner_ranks`` above 1. 0: no copies, a lost rank ends the run, and it resumes from its checkpoint.
+    """
     keep_sessions: bool = True
     """False: workers send rewards only, and the store says of each session how it ended, but not what was said."""

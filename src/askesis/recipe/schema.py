@@ -62,6 +62,7 @@ NOT_HASHED = frozenset(
         "engine.vllm.weights_dir",
         *(f"cluster.{name}" for name in ("address", "cpus_per_worker", "gpus_per_worker", "keep_sessions", "kind")),
         *(f"cluster.{name}" for name in ("timeout_s", "workers")),
+        *(f"cluster.{name}" for name in ("learner_device", "learner_keep_every", "learner_ranks")),
         "observe.metrics_host",
         "observe.metrics_port",
         "observe.traces",
@@ -392,10 +393,10 @@ class Recipe(Section):
                 "sampling.temperature=0 gives all answers to a task alike, and learner.kind=gradient learns from their "
                 "differences; set sampling.temperature=1.0, or learner.kind=evolution"
             )
-        if kind == "gradient" and self.cluster.kind != "local":
+        if kind == "gradient" and self.cluster.kind != "local" and self.cluster.learner_ranks == 1:
             raise ValueError(
-                "cluster.kind=ray plays the populations of learner.kind=evolution; a gradient learner cannot use it: "
-                "set cluster.kind=local"
+                "cluster.kind=ray plays the populations of learner.kind=evolution, and places the ranks of a gradient "
+                "learner: set cluster.learner_ranks=2, or cluster.kind=local"
             )
         ignored = _GRADIENT_ONLY if kind == "evolution" else ("learner.evolution",)
         given = [key for key in ignored if _at(self, key) != _at(Recipe.model_construct(), key)]
@@ -455,6 +456,9 @@ _GRADIENT_ONLY = (
     "learner.packed",
     "learner.critic",
     "states.evaluator",
+    "cluster.learner_ranks",
+    "cluster.learner_device",
+    "cluster.learner_keep_every",
     *(
         f"training.{name}"
         for name in (

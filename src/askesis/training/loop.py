@@ -213,6 +213,8 @@ class _Trainer:
         finally:
             if self._evaluator is not None:
                 await self._evaluator.close()
+            if isinstance(self._learner, GradientLearner):
+                self._learner.close()
             await self._sampler.close()
             if self._writer is not None:
                 self._writer.close()

@@ -1,8 +1,8 @@
 """What a run needs of memory, reckoned from its recipe and the shape of its model before anything is loaded.
 
 The arithmetic follows this version's learner and engine; docs/scaling.md writes it out, and a test compares it with the
-resident memory of a real run. Learners on several GPUs are reckoned as fully sharded ones: parameters, gradients and
-optimiser are shared out, the engine's copy is whole on each. Bytes throughout.
+resident memory of a real run. Learners on several GPUs are those of ``cluster.learner_ranks``: parameters, gradients
+and optimiser are shared out, the engine's copy is whole on each. Bytes throughout.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from askesis.policy.shape import ModelShape
 from askesis.recipe import Recipe
 
-__all__ = ["MAX_GPUS", "MemoryPlan", "Need", "Place", "Workload", "needed_gpus", "plan_memory", "remedy"]
+__all__ = ["MAX_GPUS", "MemoryPlan", "Need", "Place", "Workload", "needed_gpus", "plan_memory", "remedy", "whole_bytes"]
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _BASE = {"cpu": 560 << 20, "cuda": 1200 << 20}
@@ -123,6 +123,11 @@ def _trained(recipe: Recipe, shape: ModelShape) -> int:
     """Parameters that change."""
     rank = recipe.policy.lora_rank
     return rank * shape.lora_per_rank if rank else shape.num_parameters
+
+
+def whole_bytes(recipe: Recipe, shape: ModelShape) -> int:
+    """The policy, whole, as the process holds it that drives a learner over several."""
+    return shape.num_parameters * _BYTES[recipe.policy.dtype] + recipe.policy.lora_rank * shape.lora_per_rank * 4
 
 
 def _is_joint(recipe: Recipe, place: Place, shape: ModelShape) -> bool:

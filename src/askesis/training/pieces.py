@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,6 +25,9 @@ from askesis.recipe.schema import Option
 from askesis.rollout import RolloutRunner, RolloutSettings, StateEvaluator
 from askesis.streams import seed_of
 from askesis.trace import Budgets
+
+if TYPE_CHECKING:
+    from askesis.learners.ranks.group import Ranks
 
 __all__ = [
     "check_learner",
@@ -217,7 +222,34 @@ def make_learner(recipe: Recipe, policy: Policy) -> GradientLearner:
         truncated=training_sampling(recipe).truncates,
         critic=critic_settings(recipe),
     )
-    return GradientLearner(policy, make_algorithm(recipe), settings)
+    algorithm, cluster = make_algorithm(recipe), recipe.cluster
+    if cluster.learner_ranks == 1:
+        return GradientLearner(policy, algorithm, settings)
+    from askesis.learners.ranks import RankedLearner
+
+    device = policy.device.type if cluster.learner_device == "auto" else cluster.learner_device
+    start = _rank_starter(recipe, device, max(settings.threads // cluster.learner_ranks, 1))
+    return RankedLearner(policy, algorithm, settings, start=start, keep_every=cluster.learner_keep_every)
+
+
+def _rank_starter(recipe: Recipe, device: str, threads: int) -> Callable[[], Ranks]:
+    """What starts the learner's ranks. Raises RecipeError when this machine has too few GPUs for them."""
+    cluster = recipe.cluster
+    if cluster.kind == "ray":
+        from askesis.training.ray_ranks import start_in_ray
+
+        return partial(start_in_ray, cluster, device=device, threads=threads)
+    from askesis.learners.ranks.group import start_here
+
+    if device == "cuda" and torch.cuda.device_count() < cluster.learner_ranks:
+        raise RecipeError(
+            "each rank of the learner needs a GPU of its own",
+            where="cluster.learner_ranks",
+            got=cluster.learner_ranks,
+            expected=f"at most {torch.cuda.device_count()}, the GPUs that this process sees",
+            next_step="lower it, or set cluster.kind=ray to use other machines",
+        )
+    return partial(start_here, cluster.learner_ranks, device=device, threads=threads, timeout_s=cluster.timeout_s)
 
 
 def critic_settings(recipe: Recipe) -> CriticSettings | None:

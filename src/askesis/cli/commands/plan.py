@@ -10,7 +10,7 @@ from pathlib import Path
 from askesis.cli import output
 from askesis.policy.shape import ModelShape, shape_of
 from askesis.recipe import Recipe, load_recipe
-from askesis.training.memory import MemoryPlan, Place, Workload, needed_gpus, plan_memory, remedy
+from askesis.training.memory import MemoryPlan, Place, Workload, needed_gpus, plan_memory, remedy, whole_bytes
 from askesis.training.pieces import check_learner, make_algorithm
 
 __all__ = ["run"]
@@ -106,7 +106,12 @@ def _print(recipe: Recipe, plan: MemoryPlan, shape: ModelShape, workload: Worklo
     rows.append((f"peak{each}, at its {plan.worst.value}", _gib(plan.peak), "", ""))
     output.table(("what", "GiB", "held", "decided by"), rows)
     if place.gpus > 1:
-        print("More than one GPU is arithmetic for a fully sharded learner; this version trains on one device.")
+        print(
+            f"The learner is sharded over them by cluster.learner_ranks={place.gpus}; on GPUs that is arithmetic, not "
+            "measured. This process holds the policy whole as well, and with engine.kind=embedded samples from it: "
+            f"{_gib(whole_bytes(recipe, shape))} GiB more, on the first GPU, or in the machine's memory with "
+            "policy.device=cpu."
+        )
     if plan.fits is None:
         print("It is not known how much memory there is; say it with --gpu-memory GIB.")
     elif plan.fits:

@@ -154,6 +154,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="engine_update_seconds", title="Time of a weight update", short="update time", unit="s", live=False),
     Metric(name="engine_sessions_moved", title="Sessions moved", short="moved", note="so far", live=False),
     Metric(name="engine_repeated", title="Answers drawn again", short="repeated", note="so far", live=False),
+    Metric(name="lost_ranks", title="Ranks of the learner lost", short="lost", note="so far", live=False),
     Metric(name="engine_restarts", title="Engine restarts", short="restarts", note="so far", live=False),
 )
 

@@ -1,0 +1,77 @@
+"""A learner's ranks in a real Ray: a whole run gives the weights of local ranks. Off unless ASKESIS_TEST_CLUSTER=1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from askesis.errors import AskesisError
+from askesis.recipe import load_recipe
+from askesis.training.ray_ranks import RayRanks
+from small_run import final, small, start
+
+ON_RAY = ["cluster.kind=ray", "cluster.learner_ranks=2"]
+
+needs_ray = pytest.mark.skipif(
+    os.environ.get("ASKESIS_TEST_CLUSTER") != "1", reason="starts Ray: set ASKESIS_TEST_CLUSTER=1, or make test-cluster"
+)
+
+
+def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(AskesisError, match="not installed"):
+        RayRanks(load_recipe(None, ON_RAY).recipe.cluster, gpus=0)
+
+
+def actors() -> list[int]:
+    """Processes of the ranks."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (folder / "cmdline").read_bytes().startswith(b"ray::_Actor"):
+                found.append(int(folder.name))
+    return found
+
+
+def kill_once() -> Callable[[], None]:
+    killed = False
+
+    def kill() -> None:
+        nonlocal killed
+        if not killed and (found := actors()):
+            killed = True
+            os.kill(found[0], signal.SIGKILL)
+
+    return kill
+
+
+@needs_ray
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.timeout(600)
+def test_ranks_in_ray_give_the_run_of_local_ranks(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(small(tiny_folder, tmp_path / "local", "cluster.learner_ranks=2"))
+    start(small(tiny_folder, tmp_path / "ray", *ON_RAY))
+    assert final(tmp_path / "ray")[0] == final(tmp_path / "local")[0]
+    call, kill, calls = RayRanks.call, kill_once(), 0
+
+    def interrupted(self: RayRanks, requests: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 40:
+            kill()
+        return call(self, requests)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RayRanks, "call", interrupted)
+    start(small(tiny_folder, tmp_path / "killed", *ON_RAY))
+    assert calls > 40
+    assert final(tmp_path / "killed")[0] == final(tmp_path / "local")[0]
+    assert not actors()
