@@ -108,7 +108,7 @@ def test_a_worker_that_does_not_hold_the_weights_stops_the_run(threads: Any, tin
 def test_stale_training_weights_reach_workers_when_they_are_renewed(
     threads: Any, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    options = ["training.staleness=2", "training.steps=3", "algorithm.options.importance_weighted=true"]
+    options = ["training.staleness=2", "training.steps=3"]
     start(small(tiny_folder, tmp_path / "run", "evaluation.num_tasks=2", "evaluation.every=1", *options, *RAY))
     with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
         run_id = store.runs()[0].record.run_id
