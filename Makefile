@@ -35,7 +35,8 @@ test-long: setup
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest \
-		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_ray_pool.py
+		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_ray_pool.py \
+		tests/training/test_ray_link.py tests/training/test_ray_hosts.py tests/training/test_ray_rollouts.py
 
 # The real vLLM on this machine's CPU, in an environment of its own: about ten minutes.
 test-vllm: setup

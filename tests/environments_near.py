@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from askesis.clock import SystemClock
 from askesis.environments import World
 from askesis.environments.fakes import make_echo_world
 from askesis.environments.hosting import EnvironmentHost, HostGone
+from askesis.gateway import Session
+from askesis.trace import Budgets, Task
 
 
 class Near:
@@ -46,3 +49,17 @@ class Near:
 
     async def close(self) -> None:
         self.closed = True
+
+
+def session(number: int, words: list[str] | None = None) -> Session:
+    task = Task(key=f"echo/{number}", environment="echo", payload={"words": words or ["one", "two"]})
+    return Session(
+        id=f"s{number}",
+        task=task,
+        group_id="g",
+        member_index=number,
+        seed=number,
+        policy_version=0,
+        budgets=Budgets(),
+        clock=SystemClock(),
+    )

@@ -8,29 +8,13 @@ from typing import Any
 
 import pytest
 
-from askesis.clock import SystemClock
 from askesis.environments import Done, Turn, World, check_environment
 from askesis.environments.fakes import EchoEnvironment, make_echo_world
 from askesis.environments.hosting import Crew, HostGone, hosted
 from askesis.errors import EnvironmentFault, RecipeError
 from askesis.gateway import Session
-from askesis.trace import Budgets, Message, StopReason, Task, ToolCall, TraceBuilder
-from environments_near import Near
-
-
-def session(number: int, words: list[str] | None = None) -> Session:
-    task = Task(key=f"echo/{number}", environment="echo", payload={"words": words or ["one", "two"]})
-    return Session(
-        id=f"s{number}",
-        task=task,
-        group_id="g",
-        member_index=number,
-        seed=number,
-        policy_version=0,
-        budgets=Budgets(),
-        clock=SystemClock(),
-    )
-
+from askesis.trace import Message, StopReason, ToolCall, TraceBuilder
+from environments_near import Near, session
 
 SAY = {"agent": Message(role="assistant", content="one")}
 

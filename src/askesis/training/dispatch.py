@@ -25,7 +25,8 @@ __all__ = ["TRIES", "Dispatcher", "Played", "Pool"]
 TRIES = 3
 """Workers that may be lost over one group, or one after the other while they start, before the run stops."""
 _RECENT = 50
-_FIRST_S, _LEAST_S = 15.0, 0.5
+_FIRST_S, _LEAST_S = 15.0, 5.0
+"""Usual time of a group when none is known, and the least that is taken for it."""
 _PAUSE_S = 60.0
 
 

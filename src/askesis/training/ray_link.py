@@ -65,7 +65,7 @@ class RayLink:
             AskesisError: the worker raised it. What else it raised is an EngineError, or comes as it is when
                 ``foreign`` code was called.
         """
-        limit = self._timeout_s if timeout_s is None else timeout_s
+        limit, rule = (self._timeout_s, " (cluster.timeout_s)") if timeout_s is None else (timeout_s, "")
         errors = self._ray.exceptions
         try:
             return await asyncio.wait_for(asyncio.wrap_future(reference.future()), limit)
@@ -75,7 +75,7 @@ class RayLink:
                 raise cause from error
             raise _ours(error) from None
         except TimeoutError:
-            raise WorkerLost(cause=f"no answer within {limit:g} s (cluster.timeout_s)") from None
+            raise WorkerLost(cause=f"no answer within {limit:g} s{rule}") from None
         except asyncio.CancelledError:
             with suppress(errors.RayError, ValueError):
                 self._ray.cancel(reference)
