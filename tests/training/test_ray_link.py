@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from askesis.errors import AskesisError, EngineError, RecipeError
 from askesis.recipe.places import ClusterSection
 from askesis.training.ray_link import RayLink, WorkerLost, first_line
+from processes_below import descendants
 
 needs_ray = pytest.mark.skipif(
     os.environ.get("ASKESIS_TEST_CLUSTER") != "1", reason="starts Ray: set ASKESIS_TEST_CLUSTER=1, or make test-cluster"
@@ -104,3 +108,55 @@ def test_what_an_actor_does_comes_back_as_what_it_is() -> None:
         assert ray.is_initialized()  # it was not started by the link
     finally:
         ray.shutdown()
+
+
+LISTENS = """
+import asyncio, os, sys
+from askesis.recipe.places import ClusterSection
+from askesis.training.ray_link import RayLink
+
+class Actor:
+    async def here(self):
+        return os.getpid()
+
+async def main():
+    link = RayLink(ClusterSection(), cpus=1)
+    await link.result(link.actor(Actor, cpus=0.5).remote().here.remote())
+    print("up", flush=True)
+    sys.stdin.readline()
+    await link.close()
+
+asyncio.run(main())
+"""
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Local addresses, as /proc has them, at which these processes listen."""
+    sockets = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(OSError):
+                sockets.add(str(link.readlink()))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+@needs_ray
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.timeout(300)
+def test_a_ray_of_our_own_listens_on_loopback_only() -> None:
+    driver = subprocess.Popen([sys.executable, "-c", LISTENS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert driver.stdin is not None and driver.stdout is not None
+    try:
+        while driver.stdout.readline() != "up\n":
+            assert driver.poll() is None
+        found = listening({driver.pid, *(pid for pid, _ in descendants(driver.pid))})
+        driver.communicate("\n", timeout=120)
+    finally:
+        driver.kill()
+    assert found and found <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}

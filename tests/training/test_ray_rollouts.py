@@ -32,6 +32,7 @@ from askesis.training.rollouts import LocalRollouts, make_rollouts
 from askesis.training.rundir import RunDir
 from askesis.training.sampler import Sampler
 from fake_vllm import fakes
+from processes_below import alive, descendants
 from small_run import final, parity, small, start
 from worker_threads import Threads
 
@@ -303,7 +304,7 @@ class TestRealRay:
         assert killed - 1 <= len(lost), heard  # one that was killed at the very end may not have been missed
 
     def test_environment_workers_killed_at_random_moments(self) -> None:
-        recipe = nano("cluster.environment_workers=2", "rollout.groups_per_step=8")
+        recipe = nano("cluster.environment_workers=2", "rollout.groups_per_step=8", "rollout.call_timeout_s=200")
         world, policy = open_world(recipe), load_policy("nano", device="cpu")
         chance, heard, killed = random.Random(2), [], 0
 
@@ -410,34 +411,6 @@ class TestRealRay:
 
         with pytest.raises(RecipeError, match="no environment called 'nowhere'"):
             asyncio.run(main())
-
-
-def descendants(pid: int) -> set[tuple[int, str]]:
-    """All processes below ``pid``, with when they were born."""
-    below: dict[int, list[tuple[int, str]]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if fields[0] != "Z":
-                below.setdefault(int(fields[1]), []).append((int(folder.name), fields[19]))
-    found: set[tuple[int, str]] = set()
-    frontier = [pid]
-    while frontier:
-        for child in below.get(frontier.pop(), []):
-            if child not in found:
-                found.add(child)
-                frontier.append(child[0])
-    return found
-
-
-def alive(processes: set[tuple[int, str]]) -> set[tuple[int, str]]:
-    found = set()
-    for pid, born in processes:
-        with suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            if fields[0] != "Z" and fields[19] == born:
-                found.add((pid, born))
-    return found
 
 
 @needs_ray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import socket
 from contextlib import suppress
 from typing import Any
@@ -36,7 +37,7 @@ class RayLink:
     """
 
     def __init__(self, section: ClusterSection, *, cpus: float) -> None:
-        self._ray = _ray()
+        self._ray = _ray(alone=not section.address)
         self._timeout_s = section.timeout_s
         self._owns = not self._ray.is_initialized()
         if self._owns:
@@ -107,7 +108,12 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _ray() -> Any:
+def _ray(*, alone: bool) -> Any:
+    """The module. ``alone``: for a Ray of our own, which only this machine is to reach."""
+    if alone:
+        # On Linux Ray takes 127.0.0.1 for the machine's address in the network, and listens everywhere. Told that no
+        # cluster is wanted, as on desktops, it listens on loopback. Read when it is imported.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
     except ImportError as error:
