@@ -15,6 +15,8 @@ from askesis.recipe.places import ClusterSection
 __all__ = ["RayLink", "WorkerLost", "first_line"]
 
 _KNOCK_S = 5.0
+_SHOWN = 300
+"""Characters of what Ray says of a death."""
 
 
 class WorkerLost(Exception):
@@ -71,10 +73,7 @@ class RayLink:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(reference.future()), limit)
         except errors.RayTaskError as error:  # before TimeoutError: it also is what the worker raised
-            cause = getattr(error, "cause", None)
-            if foreign and isinstance(cause, Exception):
-                raise cause from error
-            raise _ours(error) from None
+            raise _raised(error, foreign=foreign) from error
         except TimeoutError:
             raise WorkerLost(cause=f"no answer within {limit:g} s{rule}") from None
         except asyncio.CancelledError:
@@ -82,10 +81,10 @@ class RayLink:
                 self._ray.cancel(reference)
             raise
         except errors.ActorDiedError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, AskesisError):
-                raise cause from None
-            raise WorkerLost(cause=first_line(error)) from None
+            made = error.args[0] if error.args else None
+            if isinstance(made, errors.RayTaskError):  # while it was made
+                raise _raised(made, foreign=foreign) from error
+            raise WorkerLost(cause=_death(error)) from None
         except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
             raise WorkerLost(cause=first_line(error)) from None
 
@@ -95,12 +94,20 @@ class RayLink:
             await asyncio.to_thread(self._ray.shutdown)
 
 
-def _ours(error: Any) -> Exception:
-    """The error that a worker raised."""
+def _raised(error: Any, *, foreign: bool) -> Exception:
+    """What a worker's own code raised."""
     cause = getattr(error, "cause", None)
-    if isinstance(cause, AskesisError):
+    if isinstance(cause, AskesisError) or (foreign and isinstance(cause, Exception)):
         return cause
-    return EngineError("a worker failed", got=first_line(error), next_step="see the traceback in Ray's logs")
+    got = f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else first_line(error)
+    return EngineError("a worker failed", got=got, next_step="see the traceback in Ray's logs")
+
+
+def _death(error: BaseException) -> str:
+    """Why an actor is dead, without what Ray says of every death, and who it was."""
+    lines = [line.strip() for line in str(error).splitlines()[1:]]
+    told = " ".join(line for line in lines if line and not line.partition(":")[0].isidentifier())
+    return told[:_SHOWN] or first_line(error)
 
 
 def first_line(error: BaseException) -> str:
