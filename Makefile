@@ -39,7 +39,8 @@ test-cluster: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest \
 		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_ray_pool.py \
-		tests/training/test_asynchronous.py tests/training/test_ray_ranks.py
+		tests/training/test_asynchronous.py tests/training/test_ray_ranks.py \
+		tests/training/test_ray_link.py tests/training/test_ray_hosts.py tests/training/test_ray_rollouts.py
 	OMP_NUM_THREADS=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest -m opt_in tests/learners/ranks/test_learner.py
 
 # The real vLLM on this machine's CPU, in an environment of its own: about ten minutes.

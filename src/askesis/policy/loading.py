@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from askesis.errors import MissingExtra, PolicyError
 from askesis.policy.folder import resolve_name
 from askesis.policy.template import ChatTemplate
 
-__all__ = ["Policy", "load_policy", "plain_state", "save_policy", "weights_hash"]
+__all__ = ["Policy", "load_policy", "plain_state", "save_policy", "tensors_hash", "weights_hash"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _UNBOUNDED_CONTEXT = 1 << 20
@@ -187,8 +187,13 @@ def _merged_state(model: Any) -> dict[str, torch.Tensor]:
 
 def weights_hash(model: torch.nn.Module) -> str:
     """SHA-256 over names, dtypes, shapes and bytes of all parameters and buffers, independent of device."""
+    return tensors_hash(model.state_dict())
+
+
+def tensors_hash(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of ``tensors``, independent of device and order."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         plain = tensor.detach().cpu().contiguous()
         digest.update(json.dumps([name, str(plain.dtype), list(plain.shape)]).encode())
         digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b"")

@@ -129,13 +129,21 @@ class ClusterSection(Section):
     """Other processes and machines. What a run comes to does not depend on it."""
 
     kind: Literal["local", "ray"] = "local"
-    """``ray``: by actors of a Ray cluster. An evolution's members are played there; a gradient learner cannot use it.
-    """
+    """``ray``: by actors of a Ray cluster. Groups of sessions, or an evolution's members, are played there."""
     address: str = ""
     """Of a Ray cluster that is there, such as ``auto``; empty starts one on this machine."""
     workers: int = Field(default=2, ge=1)
+    """Actors that play sessions."""
     cpus_per_worker: float = Field(default=1.0, ge=0)
     gpus_per_worker: float = Field(default=0.0, ge=0)
+    groups_per_worker: int = Field(default=1, ge=1)
+    """Groups that a worker plays side by side. More make larger batches, and a slow environment holds up more of them.
+    """
+    environment_workers: int = Field(default=0, ge=0)
+    """Actors for environments and evaluators, beside each process that plays sessions: this one, or every worker of
+    ``kind = "ray"``. 0: they live in that process.
+    """
+    cpus_per_environment_worker: float = Field(default=1.0, ge=0)
     timeout_s: float = Field(default=3600.0, gt=0)
     """A worker that has not answered after this long is replaced."""
     learner_ranks: int = Field(default=1, ge=1, le=1024)

@@ -61,6 +61,7 @@ NOT_HASHED = frozenset(
         "engine.vllm.urls",
         "engine.vllm.weights_dir",
         *(f"cluster.{name}" for name in ("address", "cpus_per_worker", "gpus_per_worker", "keep_sessions", "kind")),
+        *(f"cluster.{name}" for name in ("cpus_per_environment_worker", "environment_workers", "groups_per_worker")),
         *(f"cluster.{name}" for name in ("timeout_s", "workers")),
         *(f"cluster.{name}" for name in ("learner_device", "learner_keep_every", "learner_ranks")),
         "observe.metrics_host",
@@ -383,22 +384,23 @@ class Recipe(Section):
                 f"training.staleness={self.training.staleness} needs two sets of weights, and engine.kind=vllm keeps "
                 "one; set training.staleness=1, or engine.kind=embedded"
             )
-        if self.engine.kind == "vllm" and (self.cluster.kind != "local" or self.learner.evolution.side_by_side > 1):
+        elsewhere = self.cluster.kind != "local" or self.learner.evolution.side_by_side > 1
+        if self.engine.kind == "vllm" and kind == "evolution" and elsewhere:
             raise ValueError(
-                "cluster.kind=ray and learner.evolution.side_by_side > 1 sample by the embedded engine; "
-                "set engine.kind=embedded"
+                "the members of an evolution are sampled by the embedded engine with cluster.kind=ray or "
+                "learner.evolution.side_by_side > 1; set engine.kind=embedded"
+            )
+        if self.engine.kind == "vllm" and self.cluster.kind == "ray" and self.states.evaluator == "frozen":
+            raise ValueError(
+                "states.evaluator=frozen samples from the first weights, which with engine.kind=vllm the workers of "
+                "cluster.kind=ray do not hold; set engine.kind=embedded, or cluster.kind=local"
             )
         if kind == "gradient" and self.sampling.temperature == 0:
             raise ValueError(
                 "sampling.temperature=0 gives all answers to a task alike, and learner.kind=gradient learns from their "
                 "differences; set sampling.temperature=1.0, or learner.kind=evolution"
             )
-        if kind == "gradient" and self.cluster.kind != "local" and self.cluster.learner_ranks == 1:
-            raise ValueError(
-                "cluster.kind=ray plays the populations of learner.kind=evolution, and places the ranks of a gradient "
-                "learner: set cluster.learner_ranks=2, or cluster.kind=local"
-            )
-        ignored = _GRADIENT_ONLY if kind == "evolution" else ("learner.evolution",)
+        ignored = _GRADIENT_ONLY if kind == "evolution" else ("learner.evolution", "cluster.keep_sessions")
         given = [key for key in ignored if _at(self, key) != _at(Recipe.model_construct(), key)]
         if given:
             raise ValueError(f"{', '.join(given)}: learner.kind={kind} does not use this; leave it out")
@@ -459,6 +461,8 @@ _GRADIENT_ONLY = (
     "cluster.learner_ranks",
     "cluster.learner_device",
     "cluster.learner_keep_every",
+    "cluster.environment_workers",
+    "cluster.groups_per_worker",
     *(
         f"training.{name}"
         for name in (

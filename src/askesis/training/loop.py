@@ -39,7 +39,7 @@ from askesis.training.playing import Player, ticking
 from askesis.training.progress import Phase, Progress, StepEvent
 from askesis.training.records import open_records
 from askesis.training.report.data import Evaluation
-from askesis.training.rollouts import LocalRollouts, Rollouts
+from askesis.training.rollouts import Rollouts, make_rollouts
 from askesis.training.rundir import RunDir
 from askesis.training.sampler import load_weights
 from askesis.training.samples import samples_of
@@ -161,7 +161,7 @@ class _Trainer:
         self._progress = observer.progress
         self._run_id: str = identity["run_id"]
         self._policy, self._learner, self._sampler = parts.policy, parts.learner, parts.sampler
-        self._rollouts: Rollouts = LocalRollouts(recipe, self._policy, self._sampler, world)
+        self._rollouts: Rollouts = make_rollouts(recipe, self._policy, self._sampler, world, warn=observer.warn)
         self.step = 0
         self._num_sampled = 0
         state = run.state()
@@ -215,6 +215,7 @@ class _Trainer:
                 await self._evaluator.close()
             if isinstance(self._learner, GradientLearner):
                 self._learner.close()
+            await self._rollouts.close()
             await self._sampler.close()
             if self._writer is not None:
                 self._writer.close()
@@ -291,6 +292,7 @@ class _Trainer:
         else:
             groups, learned, sampled_s = await self._descend(learner)
         metrics = {**rollout_metrics(groups), **state_metrics(groups), **learned, **self._sampler.metrics}
+        metrics |= self._rollouts.metrics
         with self._observer.phase("store", Activity.STORE):
             self._store.consume(self._run_id, [g.group_id for g in groups], step=self.step)
         seconds = time.monotonic() - began

@@ -20,6 +20,7 @@ from askesis.gateway import Gateway
 from askesis.learners import CriticSettings, GradientLearner, LearnerSettings
 from askesis.learners.evolution import EvolutionLearner, EvolutionSettings
 from askesis.policy.loading import Policy, load_policy
+from askesis.policy.voice import Voice
 from askesis.recipe import PolicySection, Recipe
 from askesis.recipe.schema import Option
 from askesis.rollout import RolloutRunner, RolloutSettings, StateEvaluator
@@ -54,7 +55,7 @@ def set_threads(threads: int) -> None:
 
 def make_runner(
     recipe: Recipe,
-    policy: Policy,
+    policy: Policy | Voice,
     engine: Engine,
     world: World,
     sampling: Sampling | None = None,

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -30,6 +30,7 @@ from askesis.trace import TraceBuilder
 from askesis.training.evolving import make_evaluator, population_specs
 from askesis.training.pieces import make_evolution, open_policy, set_threads
 from askesis.training.preflight import open_world
+from askesis.training.ray_link import WorkerLost
 from askesis.training.sampler import Sampler, load_weights
 
 __all__ = ["Base", "Pool", "PopulationWorker", "RemoteEvaluator", "Scores", "WorkerLost"]
@@ -55,13 +56,6 @@ class Base(NamedTuple):
         tensors, values = learner.state_dict()
         weights = {name: parameter.detach().cpu().clone() for name, parameter in learner.policy.trainable()}
         return cls(weights, tensors, values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerLost(Exception):
-    """A worker's process has ended, or has not answered in time. Internal: it is replaced."""
-
-    cause: str
 
 
 class PopulationWorker:

@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -56,6 +57,8 @@ class Sampler:
         self._staleness = staleness
         self._overlaps = overlaps
         self._simulation = simulation
+        self._followers: list[Callable[[int, Policy], None]] = []
+        self._pauses: list[Callable[[], AbstractAsyncContextManager[None]]] = []
         has_copy = staleness > 1 or (overlaps and remote is None)
         self._copy = replace(policy, model=copy.deepcopy(policy.model)) if has_copy else None
         # One thread for all tensor work, the learner's too: each thread that uses OpenMP keeps workers of its own, and
@@ -123,17 +126,38 @@ class Sampler:
     async def deliver(self) -> None:
         """Bring what was published to what samples in other processes. Raises EngineError when that fails."""
         if isinstance(self.current, Remote):
-            await self.current.deliver()
+            async with AsyncExitStack() as stack:
+                for pause in self._pauses:
+                    await stack.enter_async_context(pause())
+                await self.current.deliver()
+
+    def pause_with(self, pause: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+        """Deliver weights only within ``pause()``: for those who ask other processes' engines past this one."""
+        self._pauses.append(pause)
 
     @property
     def metrics(self) -> dict[str, float]:
         """Of what samples in other processes."""
         return self.current.metrics if isinstance(self.current, Remote) else {}
 
+    def follow(self, follower: Callable[[int, Policy], None]) -> None:
+        """``follower(version, policy)`` is called with the present weights, and with all that are published from now
+        on, while they do not change.
+        """
+        self._followers.append(follower)
+        follower(self.current.version, self._policy)
+        if self._copy is not None:
+            follower(self.engine.version, self._copy)
+
+    def _tell(self, version: int, policy: Policy) -> None:
+        for follower in self._followers:
+            follower(version, policy)
+
     def publish(self, version: int) -> None:
         """The learner's weights have become ``version``."""
         if not (self._overlaps and self._copy is None):
             self.current.publish(version)
+        self._tell(version, self._policy)
         if self._copy is not None and not self._overlaps and version % self._staleness == 0:
             load_weights(self._copy, dict(self._policy.trainable()))
             self.engine.publish(version)
@@ -173,10 +197,12 @@ class Sampler:
     def load_state_dict(self, weights: Mapping[str, torch.Tensor], values: Mapping[str, Any], version: int) -> None:
         """Put back what :meth:`state_dict` gave, with the learner at ``version``."""
         self.current.publish(version)
+        self._tell(version, self._policy)
         if self._copy is not None:
             is_saved = not self._overlaps
             load_weights(self._copy, weights if is_saved else dict(self._policy.trainable()))
             self.engine.publish(int(values["version"]) if is_saved else version)
+            self._tell(self.engine.version, self._copy)
 
 
 def _thread(policy: Policy, name: str) -> ThreadPoolExecutor:

@@ -32,6 +32,7 @@ _EXTRAS = {
     "openenv": "websockets",
     "mcp": "mcp",
     "vllm": "httpx",
+    "ray": "ray",
 }
 
 

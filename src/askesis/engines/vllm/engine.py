@@ -10,6 +10,7 @@ from pathlib import Path
 
 from askesis.engines.protocol import Capabilities, Completion, Request, Sampling
 from askesis.engines.vllm.answers import read_completion, request_body
+from askesis.engines.vllm.client import Servers
 from askesis.engines.vllm.fleet import Fleet, Launch, Replica, vocab_size
 from askesis.engines.vllm.probing import Probe
 from askesis.engines.vllm.routing import choose
@@ -95,6 +96,11 @@ class VllmEngine:
             "engine_update_seconds": self._update_s,
             "engine_gap": self._fleet.gap,
         }
+
+    @property
+    def servers(self) -> Servers:
+        """Where others may ask for answers by the weights of ``version``, when these have been delivered."""
+        return Servers(version=self._version, replicas=self._fleet.addresses)
 
     async def start(self) -> None:
         """Start or reach the servers and give them the present weights; see :class:`askesis.engines.Remote`."""

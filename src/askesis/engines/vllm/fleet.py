@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from askesis.engines.vllm.answers import read_completion, request_body
+from askesis.engines.vllm.client import Address
 from askesis.engines.vllm.probing import Probe, check_sampling, judge, sampling_probe
 from askesis.engines.vllm.process import ServerProcess, command_of, find_vllm
 from askesis.engines.vllm.weights import Snapshot
@@ -108,6 +109,20 @@ class Fleet:
     def live(self) -> list[Replica]:
         """Those that answer, as far as is known."""
         return [replica for replica in self.replicas if replica.alive]
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """How others reach those that answer."""
+        return tuple(
+            Address(
+                index=replica.index,
+                url=replica.server.url,
+                key=replica.process.key if replica.process is not None else self._key,
+                model=replica.facts.model,
+            )
+            for replica in self.live
+            if replica.facts is not None
+        )
 
     @property
     def describes(self) -> str:

@@ -78,6 +78,11 @@ class LiveFile:
         self._facts["awaited"] = awaited
         self._write()
 
+    def warn(self, text: str) -> None:
+        """Something went wrong that the run goes on from."""
+        self._facts |= {"warning": text, "warned": self._now()}
+        self._write()
+
     def _write(self) -> None:
         self._facts["time"] = self._now()
         try:

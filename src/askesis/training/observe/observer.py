@@ -5,10 +5,12 @@ The phases of a step are spans, one after the other; the meter knows finer where
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from askesis.errors import AskesisError
 from askesis.metering import Activity, Meter, metered
 from askesis.recipe import ObserveSection
 from askesis.training.observe.live import Listener, LiveFile, Told
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Observer"]
 
 BETWEEN_STEPS = (Activity.EVALUATION, Activity.CHECKPOINT)
+_WARNINGS = 100
+"""The last ones are kept for the report."""
 _IN_STEPS = tuple(activity for activity in Activity if activity not in BETWEEN_STEPS)
 
 
@@ -35,10 +39,11 @@ class Observer:
     """
 
     def __init__(self, section: ObserveSection, run: RunDir, run_id: str, progress: Progress) -> None:
-        self._section = section
+        self._section, self._run = section, run
         self.meter = Meter()
         self._spans = open_spans(is_on=section.traces, run_id=run_id)
-        listeners: list[Listener] = [progress, LiveFile(run.live)]
+        self._live = LiveFile(run.live)
+        listeners: list[Listener] = [progress, self._live]
         self._metrics: RunMetrics | None = None
         if section.metrics_port:
             from askesis.training.observe import endpoint
@@ -80,6 +85,14 @@ class Observer:
                 return
             with self.meter.charge(activity):
                 yield
+
+    def warn(self, text: str) -> None:
+        """Something went wrong that the run goes on from: for the log, for `askesis top`, for the report."""
+        logging.getLogger(__name__).warning("%s", text)
+        self._live.warn(text)
+        with suppress(AskesisError):  # no reason to stop
+            kept = [*self._run.state().get("warnings", []), text]
+            self._run.update_state(warnings=kept[-_WARNINGS:])
 
     def seconds_of_step(self) -> dict[str, float]:
         """Metrics of a step: where its time went, by activity, since the step before."""

@@ -74,6 +74,10 @@ class Snapshot:
     process: str | None = None
     error: str | None = None
     store_error: str | None = None
+    warning: str | None = None
+    """The last thing that went wrong and did not stop the run."""
+    warned_s: float | None = None
+    """Since then."""
 
 
 def take_snapshot(run: RunDir, *, now: float | None = None) -> Snapshot:
@@ -108,6 +112,8 @@ def take_snapshot(run: RunDir, *, now: float | None = None) -> Snapshot:
         process=describe_process(process) if process else None,
         error=state.get("error"),
         store_error=store_error,
+        warning=live.get("warning") if goes_on else None,
+        warned_s=now - float(live["warned"]) if goes_on and "warned" in live else None,
     )
 
 
@@ -152,6 +158,8 @@ def render(shot: Snapshot) -> Group:
             rows.append(Text(line, style="red"))
     if shot.condition.goes_on and shot.heard_s is not None and shot.heard_s > SILENT_S:
         rows.append(Text(f"no sign of life for {format_seconds(shot.heard_s)}; {shot.process}", style="yellow"))
+    if shot.warning and shot.warned_s is not None:
+        rows.append(Text(f"{format_seconds(shot.warned_s)} ago: {shot.warning}", style="yellow"))
     rows.append(_numbers(shot))
     if shot.timeline is not None:
         rows.append(timeline_table(shot.timeline, title=f"the last {shot.timeline.num_steps} steps"))

@@ -156,6 +156,11 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="engine_repeated", title="Answers drawn again", short="repeated", note="so far", live=False),
     Metric(name="lost_ranks", title="Ranks of the learner lost", short="lost", note="so far", live=False),
     Metric(name="engine_restarts", title="Engine restarts", short="restarts", note="so far", live=False),
+    Metric(name="workers_lost", title="Workers lost", short="workers lost", note="so far", live=False),
+    Metric(name="groups_repeated", title="Groups played again", short="repeated groups", note="so far", live=False),
+    Metric(
+        name="environment_workers_lost", title="Environment workers lost", short="hosts lost", note="so far", live=False
+    ),
 )
 
 _KNOWN = {m.name: m for m in METRICS}
