@@ -29,7 +29,7 @@ from askesis.trace import Task
 from askesis.training import checkpoint, selfcheck
 from askesis.training.evaluating import evaluation_of, summarise
 from askesis.training.evolving import Evaluator, Evolver, Stepped, make_evaluator
-from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
+from askesis.training.groups import group_specs, is_constant, refuse_failures, rollout_metrics
 from askesis.training.observe.observer import Observer
 from askesis.training.observe.process import this_process
 from askesis.training.parts import Parts
@@ -71,7 +71,8 @@ def train(resolved: Resolved[Recipe], run: RunDir, world: World, progress: Progr
     # Nothing is written before it is known that the run can start.
     recipe = resolved.recipe
     parts = Parts.load(recipe, run.path, progress)
-    with open_records(run, recipe.store.url) as store:  # a second process stops here and changes nothing
+    # A second process stops here and changes nothing.
+    with open_records(run, recipe.store.url, outage_s=recipe.store.outage_s) as store:
         try:
             run.update_state(
                 status="running",
@@ -362,7 +363,7 @@ class _Trainer:
         awaited = f"{len(specs) * size} sessions of {purpose} step {step}"
         with self._ticking(awaited), self._observer.phase("rollout", sessions=len(specs) * size):
             groups = await self._rollouts.play(specs, on_session=self._observer.on_session)
-        refuse_total_failure(groups, purpose, step)
+        refuse_failures(groups, purpose, step, self._recipe.rollout.max_failed)
         with self._observer.phase("store", Activity.STORE):
             self._store.append_groups(groups)
         return groups
