@@ -31,11 +31,14 @@ test: lint
 test-long: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m opt_in
 
-# Ray and real PostgreSQL under kill -9: minutes, and Ray is installed for it.
+# Everything under kill -9, twenty times each; Ray, real PostgreSQL (apt-get install postgresql, or those tests are
+# skipped and say so), then the real vLLM: under half an hour. Ray and vLLM are installed for it.
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
-	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest \
-		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_ray_pool.py
+	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest -rs -m 'opt_in or not opt_in' \
+		tests/cluster/test_failures.py tests/store/test_postgres.py tests/store/test_copying.py \
+		tests/training/test_ray_pool.py tests/training/test_records.py
+	$(MAKE) test-vllm
 
 # The real vLLM on this machine's CPU, in an environment of its own: about ten minutes.
 test-vllm: setup

@@ -109,7 +109,7 @@ def test_servers_share_a_gpu_with_the_learner_unless_they_have_their_own() -> No
 
 
 def test_a_cache_too_small_for_one_sequence_is_refused_as_vllm_does() -> None:
-    place = Place("cuda", 1, 5 * GIB)
+    place = Place("cuda", 1, round(3.7 * GIB))
     plan = servers(place=place)
     (problem,) = plan.problems
     assert "one sequence of the longest length" in problem.what and "sampling.max_context" in problem.key
@@ -142,8 +142,8 @@ LORA = ["policy.lora_rank=16", "training.micro_batch_tokens=1024"]
     ("gib", "more", "key"),
     [
         (120, LORA, "--gpu-memory-utilization"),
-        (74, LORA, "engine.vllm.devices"),
-        (74, [*LORA, "engine.vllm.replicas=2", 'engine.vllm.arguments=["--enforce-eager"]'], "engine.vllm.devices"),
+        (42, LORA, "engine.vllm.devices"),
+        (60, [*LORA, "engine.vllm.replicas=2", 'engine.vllm.arguments=["--enforce-eager"]'], "engine.vllm.devices"),
     ],
 )
 def test_what_is_advised_makes_it_fit(gib: int, more: list[str], key: str) -> None:

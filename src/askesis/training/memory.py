@@ -128,8 +128,8 @@ def _is_remote(recipe: Recipe) -> bool:
 
 def _delivery(recipe: Recipe, shape: ModelShape, place: Place) -> Iterator[Need]:
     """Adapters are merged into a copy where they lie; the bytes of the file are on the processor."""
-    copies = int(bool(recipe.policy.lora_rank) or place.gpus > 1) + int(place.device == "cpu")
-    size = copies * shape.num_parameters * _BYTES[recipe.policy.dtype]
+    copies = int(bool(recipe.policy.lora_rank)) + int(place.device == "cpu")
+    size = copies * shape.num_parameters * _BYTES[recipe.policy.dtype] // place.gpus
     yield Need(name="weights on their way to servers", size=size, when=When.DELIVERY, keys="engine.kind, policy.dtype")
 
 

@@ -139,7 +139,13 @@ def _print_servers(recipe: Recipe, plan: ServersPlan, workload: Workload) -> Non
     elif plan.elsewhere:
         heads = [server.name for server in plan.servers]
         print("The servers are reached by address: GPUs of the same size are taken, and the recipe's own arguments.")
-    output.table(("vLLM servers, GiB of each GPU", *heads), rows)
+    on_cpu = plan.learner == ("cpu",)
+    output.table((f"vLLM servers, GiB{'' if on_cpu else ' of each GPU'}", *heads), rows)
+    if on_cpu and not plan.elsewhere:
+        print(
+            "On a processor a server starts only while as much as it asks for is free; VLLM_CPU_KVCACHE_SPACE=4 in the "
+            "environment has it ask for a cache of 4 GiB instead of a share."
+        )
     if plan.unknown:
         print(f"Not reckoned: {', '.join(sorted(set(plan.unknown)))} in engine.vllm.arguments.")
     rollout = recipe.rollout
