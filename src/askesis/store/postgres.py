@@ -117,7 +117,8 @@ class PostgresDatabase:
                 if time.monotonic() + pause_s > began + self._patience_s:
                     raise
                 if not is_late:  # whoever watches sees what is waited for, and for how long
-                    _log.warning("%s; this waits for up to %g s", error, self._patience_s)
+                    cause = next(iter(str(error.got).splitlines()), "")
+                    _log.warning("%s is not there (%s); waiting for up to %g s", self.where, cause, self._patience_s)
                 is_late = True
             except BaseException:
                 if self._connection is not None and self._connection.invalidated:
@@ -242,7 +243,7 @@ class PostgresDatabase:
         if kind is StoreBusy:
             what = f"{busy}; it was not free after {self._wait_s:g} s"
         if kind is StoreUnreachable:
-            what = f"{what}; {self._patience_s:g} s are waited for it"
+            what = f"{what}; {self._patience_s:g} s were waited for it"
         return kind(what, where=self.where, got=f"{state} {got}".strip(), next_step=next_step)
 
 
