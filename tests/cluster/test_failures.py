@@ -68,11 +68,17 @@ def below(ancestor: int) -> dict[int, str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays_behind() -> Iterator[None]:
-    """Orphans of what is killed come to us, where they are seen."""
+def nothing_stays_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Orphans of what is killed come to us, where they are seen. A database would not start beside a zombie of its own,
+    and a driver that only uses one has no children.
+    """
+    if "database" in request.fixturenames:
+        yield
+        return
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before = below(os.getpid())
     yield
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     deadline = time.monotonic() + _STRAY_S
     while strays := {pid: line for pid, line in below(os.getpid()).items() if pid not in before}:
         assert time.monotonic() < deadline, strays
@@ -113,6 +119,13 @@ class Driver:
     @property
     def status(self) -> int | None:
         return self._process.exitcode
+
+    def runs_on(self, limit_s: float) -> bool:
+        """Is it still at work this long after it has opened its store?"""
+        while RunDir(self.run).state().get("status") != "running":
+            if self.ends_within(0.01):
+                return False
+        return not self.ends_within(limit_s)
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
@@ -243,7 +256,7 @@ def test_the_database_comes_back(tiny_folder: Path, tmp_path: Path, database: Po
         number += 1
         driver = Driver(tiny_folder, tmp_path / f"run{number}", (on(database, f"run{number}"),))
         driver.start()
-        while len(kills) < KILLS and not driver.ends_within(dice.uniform(0.05, whole_s)):
+        while len(kills) < KILLS and driver.runs_on(dice.uniform(0.05, whole_s / 2)):
             kills.append(time.time())
             database.kill()
             time.sleep(dice.uniform(0, 1.0))
@@ -268,7 +281,7 @@ def test_the_database_stays_away(tiny_folder: Path, tmp_path: Path, database: Po
         number += 1
         driver = Driver(tiny_folder, tmp_path / f"run{number}", (on(database, f"run{number}"), "store.outage_s=0.3"))
         driver.start()
-        if driver.ends_within(dice.uniform(0.05, whole_s)):
+        if not driver.runs_on(dice.uniform(0.05, whole_s / 2)):
             continue
         database.kill()
         began = time.monotonic()
@@ -276,8 +289,7 @@ def test_the_database_stays_away(tiny_folder: Path, tmp_path: Path, database: Po
         database.restart_after_kill()
         if driver.status != 0:
             stopped += 1
-            error = RunDir(driver.run).state().get("error")
-            assert error is None or "not there" in error, error  # None: nothing had begun
+            assert "the database server is not there" in RunDir(driver.run).state()["error"]
             driver.finish()
         assert final(driver.run) == final(unbroken.run)
         check_once(driver.run, 4)
@@ -342,7 +354,7 @@ def test_a_process_of_an_environment(who: str, tiny_folder: Path, tmp_path: Path
                 os.kill(dice.choice(chosen), signal.SIGKILL)
                 kills += 1
     if driver.status != 0:  # every session of a step failed, twice
-        assert "every session failed" in RunDir(driver.run).state()["error"]
+        assert "EnvironmentFault" in (error := RunDir(driver.run).state()["error"]) or "every session" in error
         driver.finish()
     kinds = check_once(driver.run, steps)
     print(f"{kills} kills of {steps} steps: {dict(kinds)}")

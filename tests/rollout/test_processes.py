@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -164,3 +165,15 @@ def test_descriptors_are_given_back() -> None:
 
     before, after = run(check)
     assert before == after
+
+
+def test_a_launcher_that_is_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
+    interpreter = tmp_path / "python"
+    seen = tmp_path / "seen"
+    interpreter.write_text(f'#!/bin/sh\n[ -e {seen} ] && exec {sys.executable} "$@"\n: > {seen}\nkill -9 $$\n')
+    interpreter.chmod(0o755)
+    assert run(lambda one: play(one, "true"), python=str(interpreter)).status == 0
+    interpreter.write_text("#!/bin/sh\nkill -9 $$\n")
+    with pytest.raises(EnvironmentFault, match="dies while it starts") as caught:
+        run(lambda one: play(one, "true"), python=str(interpreter))
+    assert "3 times" in str(caught.value.got) and "-9" in str(caught.value.got)

@@ -27,6 +27,7 @@ __all__ = ["Ended", "Launcher", "Process"]
 
 _START_S = 60.0
 """For the launcher to import what it was told to."""
+_STARTS = 3
 _ANSWER_S = 30.0
 """For the launcher to start or to kill a program."""
 _STOP_S = 10.0
@@ -114,6 +115,28 @@ class Launcher:
         return self
 
     async def _open(self) -> None:
+        """Start the launcher; again when it is killed while it starts."""
+        for _ in range(_STARTS):
+            ready = await self._begin()
+            if ready["ready"]:
+                self._is_lost = False
+                return
+            await self.__aexit__()
+            if "status" not in ready:  # it says so itself
+                raise EnvironmentFault(
+                    "a module to be loaded before the program cannot be imported",
+                    where=f"environment.options.preload, {self._python}",
+                    got=ready["error"],
+                    next_step="install it for that interpreter, or leave it out",
+                )
+        raise EnvironmentFault(
+            "the launcher of programs dies while it starts",
+            where=self._python,
+            got=f"{_STARTS} times, the last time with status {self._process.returncode}",
+            next_step="see who kills it; the system does when memory is short",
+        )
+
+    async def _begin(self) -> Mapping[str, Any]:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -131,19 +154,10 @@ class Launcher:
         self._ready: asyncio.Future[Mapping[str, Any]] = loop.create_future()
         loop.add_reader(ours, self._read)
         try:
-            ready = await asyncio.wait_for(self._ready, _START_S)
+            return await asyncio.wait_for(self._ready, _START_S)
         except BaseException:
             await self.__aexit__()
             raise
-        if not ready["ready"]:
-            await self.__aexit__()
-            raise EnvironmentFault(
-                "a module to be loaded before the program cannot be imported",
-                where=f"environment.options.preload, {self._python}",
-                got=ready["error"],
-                next_step="install it for that interpreter, or leave it out",
-            )
-        self._is_lost = False
 
     async def __aexit__(self, *_: object) -> None:
         self._hang_up()
