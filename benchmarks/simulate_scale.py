@@ -34,7 +34,7 @@ from askesis.engines.vllm.fleet import Replica
 from askesis.engines.vllm.wire import Facts, Server
 from askesis.gateway import Gateway
 from askesis.policy.loading import Policy, load_policy
-from askesis.recipe import VllmSection
+from askesis.recipe.schema import VllmSection
 from askesis.rollout import GroupSpec, RolloutRunner, RolloutSettings
 from askesis.store import Group, RunRecord, Store
 from askesis.trace import Budgets, Task
