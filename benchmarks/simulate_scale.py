@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -50,55 +50,6 @@ _BATCH = 64
 """Groups in one transaction of the store: a step."""
 
 
-class _Stub(asyncio.Protocol):
-    """Just enough of HTTP to give one answer again and again."""
-
-    def __init__(self, answer: bytes, seconds: float) -> None:
-        self._answer, self._seconds, self._buffer = answer, seconds, b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: Any = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if not found:
-            return
-        (size,) = (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        if len(body) >= size:
-            self._buffer = body[size:]
-            asyncio.get_running_loop().call_later(self._seconds, self._write)
-
-    def _write(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(self._answer)
-
-
-def _answer(tokens: int) -> bytes:
-    """An answer of vLLM 0.32, with its log-probabilities."""
-    ids = list(range(100, 100 + tokens))
-    drawn = [{"token_id": token, "logprob": -0.22563078999519348 - token / 1e4, "rank": 1} for token in ids]
-    content = [{**one, "top_logprobs": [one]} for one in drawn]
-    choice = {"index": 0, "token_ids": ids, "finish_reason": "length", "logprobs": {"content": content}}
-    body = json.dumps({"request_id": "0", "choices": [choice], "prompt_logprobs": None}).encode()
-    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-
-
-def _serve(count: int, tokens: int, seconds: float, ports: Any) -> None:
-    answer = _answer(tokens)
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        servers = [
-            await loop.create_server(lambda: _Stub(answer, seconds), "127.0.0.1", 0, backlog=4096) for _ in range(count)
-        ]
-        ports.put([server.sockets[0].getsockname()[1] for server in servers])
-        await asyncio.Event().wait()
-
-    with suppress(KeyboardInterrupt):
-        asyncio.run(main())
-
-
 class _Free:
     """An engine that costs nothing and answers after a while: the same calls without HTTP."""
 
@@ -123,6 +74,12 @@ class _Free:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+def _serve(count: int, tokens: int, seconds: float) -> subprocess.Popen[str]:
+    script = Path(__file__).with_name("workers") / "stub_vllm.py"
+    command = [sys.executable, "-I", str(script), str(count), str(tokens), str(seconds)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def _vllm(policy: Policy, ports: Sequence[int], folder: Path) -> VllmEngine:
@@ -228,27 +185,18 @@ def measure(load: Turns, engines: int, seconds: float, *, over_http: bool) -> di
     torch.set_num_threads(1)
     policy = load_policy("nano", device="cpu")
     with tempfile.TemporaryDirectory() as name:
-        folder, processes = Path(name), []
+        folder, processes = Path(name), list[Any]()
         engine: Engine = _Free(load.action, seconds)
         if over_http:
-            context = multiprocessing.get_context("spawn")
-            ports = context.Queue()
             halves = [engines - engines // 2, engines // 2]
-            processes = [
-                context.Process(target=_serve, args=(count, load.action, seconds, ports), daemon=True)
-                for count in halves
-                if count
-            ]
-            for process in processes:
-                process.start()
-            found = [port for _ in processes for port in ports.get(timeout=120)]
-            engine = _vllm(policy, found, folder)
+            processes = [_serve(count, load.action, seconds) for count in halves if count]
+            ports = [port for process in processes for port in json.loads(process.stdout.readline())]
+            engine = _vllm(policy, ports, folder)
         try:
             groups, cpu_s, wall_s = _play(engine, policy, load)
         finally:
             for process in processes:
-                process.terminate()
-                process.join()
+                process.communicate()
         calls = load.prompts * load.members * load.turns
         return {
             "call_ms": 1000 * cpu_s / calls,
