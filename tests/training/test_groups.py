@@ -77,3 +77,6 @@ def test_more_failures_than_allowed_stop_a_run_with_the_commonest_cause() -> Non
     assert "rollout.max_failed=0.5" in said and "too slow" in said and "gone" not in said
     with pytest.raises(AskesisError):
         refuse_failures([group(member(0, 0.0), member(1, None))], "train", 0, 0.0)
+    late = Verdict(status=VerdictStatus.PENDING, evaluator="later")
+    waiting = Member(member_index=5, seed=0, trace=trace_of(TASK, ["ab"]), verdict=late)
+    refuse_failures([group(waiting, member(0, 0.0))], "train", 0, 0.0)  # no verdict yet is no failure

@@ -244,7 +244,7 @@ class Launcher:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 await self._send(order, fds)
-        except (OSError, TimeoutError):
+        except (OSError, ValueError, TimeoutError):  # a ValueError: it was lost, and the socket closed, half-way
             self._process.kill()
             self._lose()
         self._expect(started)

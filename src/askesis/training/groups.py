@@ -10,7 +10,7 @@ from askesis.errors import AskesisError
 from askesis.rollout import GroupSpec
 from askesis.store import Group
 from askesis.streams import seed_of
-from askesis.trace import Task
+from askesis.trace import Task, VerdictStatus
 
 __all__ = ["group_specs", "is_constant", "refuse_failures", "rollout_metrics"]
 
@@ -48,7 +48,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float | None]:
             finished, lambda m: float(m.trace.stop.is_truncated or any(c.finish == "length" for c in m.trace.acts))
         ),
         "failures": float(len(members) - len(judged)),
-        "failed_share": _mean(members, lambda m: float(m.verdict.reward is None)),
+        "failed_share": _mean(members, lambda m: float(m.verdict.status is VerdictStatus.ERROR)),
     }
 
 
@@ -66,8 +66,8 @@ def refuse_failures(groups: Sequence[Group], purpose: str, step: int, max_failed
     broken, and what is left is not what the recipe asks for: AskesisError names the commonest cause.
     """
     members = [m for g in groups for m in g.members]
-    failures = [m.verdict.error for m in members if m.verdict.reward is None]
-    is_total = len(failures) == len(members)
+    failures = [m.verdict.error for m in members if m.verdict.status is VerdictStatus.ERROR]
+    is_total = all(m.verdict.reward is None for m in members)
     if not members or (not is_total and len(failures) <= max_failed * len(members)):
         return
     known = [f for f in failures if f is not None]

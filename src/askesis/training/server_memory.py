@@ -390,7 +390,7 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         place += 1
 
 
-_SUFFIXES = {letter: 10 ** (3 * power) for power, letter in enumerate("kmgt", 1)}
+_SUFFIXES: dict[str, int] = {letter: 10 ** (3 * power) for power, letter in enumerate("kmgt", 1)}
 _SUFFIXES |= {letter: 1 << (10 * power) for power, letter in enumerate("KMGT", 1)}
 
 
