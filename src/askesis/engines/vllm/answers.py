@@ -107,7 +107,7 @@ def _logprobs(given: Any, tokens: Sequence[int], where: str) -> list[float]:
         )
     found = []
     for entry, token in zip(entries, tokens, strict=True):
-        value = entry.get("logprob") if isinstance(entry, dict) and entry.get("token_id") == token else None
+        value: Any = entry.get("logprob") if isinstance(entry, dict) and entry.get("token_id") == token else None
         if not _is_logprob(value):
             raise _broken("a log-probability that is none", where, entry, f"a number up to 0 for token {token}")
         found.append(0.0 if value > 0 else float(value))
