@@ -34,14 +34,16 @@ test: lint
 test-long: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m opt_in
 
-# Ray and real PostgreSQL under kill -9: minutes, and Ray is installed for it.
+# Everything under kill -9, twenty times each; Ray, real PostgreSQL (apt-get install postgresql, or those tests are
+# skipped and say so), then the real vLLM: under half an hour. Ray and vLLM are installed for it.
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
-	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest \
-		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_ray_pool.py \
-		tests/training/test_asynchronous.py tests/training/test_ray_ranks.py \
-		tests/training/test_ray_link.py tests/training/test_ray_hosts.py tests/training/test_ray_rollouts.py
-	OMP_NUM_THREADS=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest -m opt_in tests/learners/ranks/test_learner.py
+	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest -rs -m 'opt_in or not opt_in' \
+		tests/cluster/test_failures.py tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_records.py \
+		tests/training/test_asynchronous.py tests/learners/ranks/test_learner.py tests/training/test_ray_ranks.py \
+		tests/training/test_ray_pool.py tests/training/test_ray_link.py tests/training/test_ray_hosts.py \
+		tests/training/test_ray_rollouts.py
+	$(MAKE) test-vllm
 
 # The real vLLM on this machine's CPU, in an environment of its own: about ten minutes.
 test-vllm: setup
@@ -53,7 +55,7 @@ claims: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.peers
-	for name in step_short step_long step_multiturn search_rollout sample memory overhead scaling gateway_http es_memory es_population align store async_latency; do \
+	for name in step_short step_long step_multiturn search_rollout sample memory overhead scaling gateway_http es_memory es_population align store async_latency simulate_scale; do \
 		$(BIN)/python -m benchmarks.$$name --json || exit 1; done
 
 docs: setup

@@ -57,9 +57,10 @@ class FakeVllm:
     Args:
         policy: served from a copy of its weights.
         has_door: our extension runs in it. Otherwise it is a plain vLLM in its development mode.
+        port: to listen on; 0: any that is free.
     """
 
-    def __init__(self, policy: Policy, *, has_door: bool = True) -> None:
+    def __init__(self, policy: Policy, *, has_door: bool = True, port: int = 0) -> None:
         self.policy = replace(policy, model=copy.deepcopy(policy.model))
         self.version, self.model_name, self.max_model_len = "0.32.0", policy.name, policy.context_length
         self.logprobs_mode = "processed_logprobs"
@@ -75,7 +76,7 @@ class FakeVllm:
         self._has_door = has_door
         self._app: Any = Door(self._serve) if has_door else self._serve
         self._socket: socket.socket | None = None
-        self.port = 0
+        self.port = port
         self.start()
 
     @cached_property

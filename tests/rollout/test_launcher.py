@@ -26,10 +26,14 @@ class Peer:
     def __init__(self, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
         self.control, self.process = control, process
         self._lines = control.makefile("rb")
+        self.pids: list[int] = []
 
     def hear(self) -> dict[str, Any]:
         line = self._lines.readline()
-        return json.loads(line) if line else {}  # type: ignore[no-any-return]
+        message: dict[str, Any] = json.loads(line) if line else {}
+        if "started" in message:
+            self.pids.append(message.pop("pid"))
+        return message
 
     def start(self, number: int, argv: list[str], *, fork: bool = False, cwd: str = "/") -> Path:
         """The file that gets the output."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from askesis.errors import EnvironmentFault
+from askesis.rollout import processes
 from askesis.rollout.processes import Ended, Launcher
 
 
@@ -91,13 +95,64 @@ def test_a_module_that_cannot_be_loaded_is_a_fault() -> None:
         run(lambda one: play(one, "true"), preload=("no_such_module",))
 
 
-def test_a_launcher_that_dies_ends_its_programs_as_killed() -> None:
-    async def check(launcher: Launcher) -> Ended:
-        process = await launcher.start(["sleep", "1000"], env={}, cwd="/", stdin="", limit=10, forks=False)
-        launcher._process.kill()
-        return await process.ended
+def gone(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
-    assert run(check).status == -9
+
+def test_a_launcher_that_is_killed_takes_its_programs_along_and_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also what a program started, and a program that is on its way."""
+
+    async def check(launcher: Launcher) -> tuple[list[Ended], list[int]]:
+        code = f"sleep 1000 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/own; wait"
+        running = await launcher.start(["sh", "-c", code], env={}, cwd="/", stdin="", limit=10, forks=False)
+        while not (tmp_path / "own").exists() or not (tmp_path / "own").read_text():
+            await asyncio.sleep(0.01)
+        numbers = [int((tmp_path / name).read_text()) for name in ("child", "own")]
+        launcher._process.kill()
+        ended = [await running.ended]
+        return [*ended, await play(launcher, "printf", "again")], numbers
+
+    (killed, again), numbers = run(check)
+    assert killed.status == -9 and killed.reason == "the launcher has died"
+    assert again.status == 0 and again.output == "again" and again.reason == ""
+    (message,) = caplog.messages
+    assert "the launcher of programs has died (-9) and is started again" in message
+    if Path("/proc/self/stat").exists():
+        deadline = time.monotonic() + 20
+        while not all(map(gone, numbers)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_launcher_that_died_unseen_fails_one_start_and_not_the_next() -> None:
+    async def check(launcher: Launcher) -> Ended:
+        launcher._process.kill()
+        launcher._process.wait()  # and its end has not been read yet
+        with pytest.raises(EnvironmentFault, match="the launcher has died"):
+            await play(launcher, "true")
+        return await play(launcher, "true")
+
+    assert run(check).status == 0
+
+
+def test_a_launcher_that_does_not_answer_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_ANSWER_S", 0.3)
+
+    async def check(launcher: Launcher) -> tuple[Ended, Ended]:
+        process = await launcher.start(["sleep", "1000"], env={}, cwd="/", stdin="", limit=10, forks=False)
+        launcher._process.send_signal(signal.SIGSTOP)
+        process.kill()
+        ended = await process.ended
+        launcher._process.wait()
+        return ended, await play(launcher, "true")
+
+    ended, again = run(check)
+    assert ended.status == -9 and again.status == 0
 
 
 def test_descriptors_are_given_back() -> None:
@@ -110,3 +165,15 @@ def test_descriptors_are_given_back() -> None:
 
     before, after = run(check)
     assert before == after
+
+
+def test_a_launcher_that_is_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
+    interpreter = tmp_path / "python"
+    seen = tmp_path / "seen"
+    interpreter.write_text(f'#!/bin/sh\n[ -e {seen} ] && exec {sys.executable} "$@"\n: > {seen}\nkill -9 $$\n')
+    interpreter.chmod(0o755)
+    assert run(lambda one: play(one, "true"), python=str(interpreter)).status == 0
+    interpreter.write_text("#!/bin/sh\nkill -9 $$\n")
+    with pytest.raises(EnvironmentFault, match="dies while it starts") as caught:
+        run(lambda one: play(one, "true"), python=str(interpreter))
+    assert "3 times" in str(caught.value.got) and "-9" in str(caught.value.got)

@@ -116,10 +116,34 @@ def test_a_server_that_stays_away_is_a_typed_error_and_the_store_comes_back(
             assert error.value.where == store.where and "connects again" in (error.value.next_step or "")
         assert time.monotonic() - started < 20
         own_server.start()
-        store._database._wait_s = 30  # type: ignore[attr-defined]
+        store._database._outage_s = 30  # type: ignore[attr-defined]
         assert store.head() == head
         store.append_group(group(2))
         assert store.verify().ok
+
+
+def test_an_outage_is_waited_for_longer_than_a_server_that_never_answered(
+    own_server: PostgresServer, group: Make, run: RunRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Store.open(own_server.url("store"), busy_timeout_s=0.2, outage_s=60) as store:
+        store.add_run(run)
+        own_server.stop("immediate")
+        starts = threading.Timer(1.0, own_server.start)
+        starts.start()
+        began = time.monotonic()
+        store.append_group(group(1))
+        assert 0.5 < time.monotonic() - began < 30
+        starts.join()
+        assert len(list(store.groups("R"))) == 1
+    waits, again = caplog.messages
+    assert "/store is not there (" in waits and "waiting for up to 60 s" in waits
+    assert "answers again, after" in again and PASSWORD not in waits + again
+    own_server.stop("immediate")
+    began = time.monotonic()
+    with pytest.raises(StoreUnreachable):
+        Store.open(own_server.url("store"), busy_timeout_s=0.2, outage_s=60)
+    assert time.monotonic() - began < 20
+    own_server.start()
 
 
 def test_a_commit_whose_answer_was_lost_is_not_done_twice(shared: str, server: PostgresServer, group: Make) -> None:

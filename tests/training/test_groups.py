@@ -9,7 +9,7 @@ from askesis.environments.play import trace_of
 from askesis.errors import AskesisError
 from askesis.store import Group, Member
 from askesis.trace import Failure, FailureOrigin, Verdict, VerdictStatus
-from askesis.training.groups import group_specs, is_constant, refuse_total_failure, rollout_metrics
+from askesis.training.groups import group_specs, is_constant, refuse_failures, rollout_metrics
 
 WORLD = make_echo_world()
 TASK = WORLD.tasks.task("train", 0)
@@ -47,14 +47,36 @@ def test_a_group_is_constant_when_its_rewards_cannot_be_told_apart() -> None:
 def test_failed_sessions_enter_no_mean() -> None:
     metrics = rollout_metrics([group(member(0, 1.0, True), member(1, 0.0), member(2, None))])
     assert metrics["reward_mean"] == metrics["accuracy"] == 0.5
-    assert metrics["failures"] == 1.0
+    assert metrics["failures"] == 1.0 and metrics["failed_share"] == pytest.approx(1 / 3)
     nothing = rollout_metrics([group(member(0, None))])
     assert nothing["reward_mean"] is None and nothing["accuracy"] is None
 
 
-def test_only_total_failure_stops_a_run() -> None:
-    refuse_total_failure([], "train", 0)
-    refuse_total_failure([group(member(0, 0.0), member(1, None))], "train", 0)
+def test_total_failure_stops_a_run() -> None:
+    refuse_failures([], "train", 0, 1.0)
+    refuse_failures([group(member(0, 0.0), member(1, None))], "train", 0, 1.0)
     with pytest.raises(AskesisError, match="every session failed") as caught:
-        refuse_total_failure([group(member(0, None), member(1, None))], "train", 3)
+        refuse_failures([group(member(0, None), member(1, None))], "train", 3, 1.0)
     assert "2 x tool/timeout" in str(caught.value.got) and caught.value.next_step == "too slow"
+
+
+def test_more_failures_than_allowed_stop_a_run_with_the_commonest_cause() -> None:
+    rare = Failure(origin=FailureOrigin.ENGINE, kind="EngineError", message="gone")
+    odd = Member(
+        member_index=4,
+        seed=0,
+        trace=trace_of(TASK, ["ab"]),
+        verdict=Verdict(status=VerdictStatus.ERROR, evaluator="e", error=rare),
+    )
+    groups = [group(odd, member(0, 0.0), member(1, 1.0)), group(member(2, None), member(3, None))]
+    refuse_failures(groups, "train", 7, 0.6)  # the share itself is allowed
+    with pytest.raises(AskesisError, match="3 of 5 sessions failed") as caught:
+        refuse_failures(groups, "train", 7, 0.5)
+    said = str(caught.value)
+    assert caught.value.got == "2 x tool/timeout, 1 x engine/EngineError" and "train, step 7" in said
+    assert "rollout.max_failed=0.5" in said and "too slow" in said and "gone" not in said
+    with pytest.raises(AskesisError):
+        refuse_failures([group(member(0, 0.0), member(1, None))], "train", 0, 0.0)
+    late = Verdict(status=VerdictStatus.PENDING, evaluator="later")
+    waiting = Member(member_index=5, seed=0, trace=trace_of(TASK, ["ab"]), verdict=late)
+    refuse_failures([group(waiting, member(0, 0.0))], "train", 0, 0.0)  # no verdict yet is no failure

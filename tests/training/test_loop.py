@@ -165,6 +165,20 @@ def test_when_every_session_fails_the_run_says_why(tiny_folder: Path, tmp_path: 
     assert RunDir(tmp_path / "run").state()["status"] == "failed"
 
 
+def test_a_step_in_which_most_sessions_fail_stops_the_run_until_it_is_allowed(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    more = ["rollout.group_size=12", "training.steps=1"]
+    with pytest.raises(AskesisError, match="of 24 sessions failed") as caught:
+        start(small(tiny_folder, tmp_path / "run", *more), flaky(parity(), {Fault.RAISE: 0.3}))
+    assert "environment/RuntimeError" in str(caught.value.got) and "rollout.max_failed" in str(caught.value)
+    resolved = small(tiny_folder, tmp_path / "run", *more, "rollout.max_failed=1.0")
+    start(resolved, flaky(parity(), {Fault.RAISE: 0.3}))  # the same run goes on
+    with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
+        ((_, share),) = store.metrics(store.runs()[0].record.run_id)["failed_share"]
+    assert share is not None and 0.5 < share < 1
+
+
 def test_a_prompt_longer_than_the_context_is_said_at_once(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(AskesisError, match="every session failed") as caught:
         start(small(tiny_folder, tmp_path / "run", "sampling.max_context=12"))

@@ -33,6 +33,8 @@ class StoreSection(Section):
     """``postgresql+psycopg://user@host:5432/database`` (extra ``postgres``); empty: a SQLite file in the run's folder.
     A recipe is stored with its run, so the password stays outside it: PGPASSWORD, ~/.pgpass or a service file.
     """
+    outage_s: float = Field(default=60.0, ge=0)
+    """How long a run waits for a database server that went away. After that it stops; the same command resumes it."""
 
     @field_validator("url")
     @classmethod

@@ -67,8 +67,10 @@ NOT_HASHED = frozenset(
         "observe.metrics_host",
         "observe.metrics_port",
         "observe.traces",
+        "rollout.max_failed",
         "run.dir",
         "run.log_format",
+        "store.outage_s",
         "store.url",
         "training.checkpoint_every",
         "training.keep_checkpoints",
@@ -213,6 +215,10 @@ class RolloutSection(Section):
     missing_members: Literal["use_rest", "drop_group", "retry"] = "use_rest"
     """What becomes of a group with failed sessions: train on the others (at least two), drop it, or run the failed
     ones again once.
+    """
+    max_failed: float = Field(default=0.5, ge=0, le=1)
+    """Share of a step's sessions that may fail. Above it the run stops and says why: means over what is left would be
+    those of the sessions that happen to survive. 1: only when all fail.
     """
 
 

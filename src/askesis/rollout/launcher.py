@@ -2,13 +2,15 @@
 
 It imports modules once and forks: a Python script then begins where those imports ended, which saves most of its start.
 Other commands are executed. Each program leads a process group of its own, which is killed as a whole when the
-program ends, when it is told to, and when whoever started the launcher has gone, for whatever reason.
+program ends, when it is told to, and when whoever started the launcher has gone, for whatever reason. On Linux a
+program also ends when the launcher itself is killed; the rest of its group is then killed by whoever started the
+launcher, who knows its number.
 
 Over a socket come lines of JSON, with three file descriptors (standard input, output and error) when a program is to
 be started; lines of JSON go back.
 
     -> {"start": 7, "argv": [...], "env": {...}, "cwd": "/...", "fork": true}
-    <- {"started": 7} or {"ended": 7, "error": "..."}
+    <- {"started": 7, "pid": 1234} or {"ended": 7, "error": "..."}
     -> {"kill": 7}
     <- {"ended": 7, "status": 0}          a negative status is the number of a signal
 """
@@ -16,6 +18,7 @@ be started; lines of JSON go back.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -31,6 +34,7 @@ from typing import Any
 __all__ = ["main", "serve"]
 
 _MAX_LINE = 1 << 22
+_PR_SET_PDEATHSIG = 1
 
 
 def serve(control: socket.socket, wake: int) -> dict[str, Any] | None:
@@ -60,17 +64,27 @@ def serve(control: socket.socket, wake: int) -> dict[str, Any] | None:
                     _kill(children[order["kill"]])
                 continue
             stdio, received = received[:3], received[3:]
+            launcher = os.getpid()
             try:
                 child = os.fork()
             except OSError as error:
                 _send(control, {"ended": order["start"], "error": str(error)})
             else:
                 if child == 0:
+                    _die_with(launcher)
                     return {**order, "stdio": stdio}
                 children[order["start"]] = child
-                _send(control, {"started": order["start"]})
+                _send(control, {"started": order["start"], "pid": child})
             for fd in stdio:
                 os.close(fd)
+
+
+def _die_with(parent: int) -> None:
+    """Have the system kill this process when ``parent``, which started it, is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it was quicker
+        os._exit(1)
 
 
 def _reap(control: socket.socket, children: dict[int, int]) -> None:

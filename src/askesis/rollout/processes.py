@@ -1,13 +1,16 @@
 """Programs of the operating system, from asyncio: started by a launcher process, with bounded output.
 
-The launcher (:mod:`askesis.rollout.launcher`) kills what it started when this process ends, even by ``kill -9``.
+The launcher (:mod:`askesis.rollout.launcher`) kills what it started when this process ends, even by ``kill -9``. When
+the launcher is killed, its programs end with it, and the next program gets a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +27,10 @@ __all__ = ["Ended", "Launcher", "Process"]
 
 _START_S = 60.0
 """For the launcher to import what it was told to."""
+_STARTS = 3
+_ANSWER_S = 30.0
+"""For the launcher to start or to kill a program."""
+_STOP_S = 10.0
 _DRAIN_S = 1.0
 """For what is left in a pipe when the program has ended."""
 
@@ -37,6 +44,8 @@ class Ended:
     errors: str
     num_output_bytes: int
     """Written in all to standard output; ``output`` may be the beginning only."""
+    reason: str = ""
+    """Why it was killed, when that was not for its own sake."""
 
 
 class _Kept(asyncio.Protocol):
@@ -96,10 +105,38 @@ class Launcher:
         self._turn = asyncio.Lock()
         self._answers: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._started: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._groups: dict[int, int] = {}
+        self._is_lost = True
 
     async def __aenter__(self) -> Launcher:
         if not hasattr(os, "fork"):
             raise EnvironmentFault("black-box programs need POSIX processes", got=sys.platform, expected="Linux, macOS")
+        await self._open()
+        return self
+
+    async def _open(self) -> None:
+        """Start the launcher; again when it is killed while it starts."""
+        for _ in range(_STARTS):
+            ready = await self._begin()
+            if ready["ready"]:
+                self._is_lost = False
+                return
+            await self.__aexit__()
+            if "status" not in ready:  # it says so itself
+                raise EnvironmentFault(
+                    "a module to be loaded before the program cannot be imported",
+                    where=f"environment.options.preload, {self._python}",
+                    got=ready["error"],
+                    next_step="install it for that interpreter, or leave it out",
+                )
+        raise EnvironmentFault(
+            "the launcher of programs dies while it starts",
+            where=self._python,
+            got=f"{_STARTS} times, the last time with status {self._process.returncode}",
+            next_step="see who kills it; the system does when memory is short",
+        )
+
+    async def _begin(self) -> Mapping[str, Any]:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -111,30 +148,34 @@ class Launcher:
                 env=_basic_environment(),
             )
         self._control = ours
+        self._buffer, self._held = b"", None
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[Mapping[str, Any]] = loop.create_future()
         loop.add_reader(ours, self._read)
         try:
-            ready = await asyncio.wait_for(self._ready, _START_S)
+            return await asyncio.wait_for(self._ready, _START_S)
         except BaseException:
             await self.__aexit__()
             raise
-        if not ready["ready"]:
-            await self.__aexit__()
-            raise EnvironmentFault(
-                "a module to be loaded before the program cannot be imported",
-                where=f"environment.options.preload, {self._python}",
-                got=ready["error"],
-                next_step="install it for that interpreter, or leave it out",
-            )
-        return self
 
     async def __aexit__(self, *_: object) -> None:
-        asyncio.get_running_loop().remove_reader(self._control)
-        self._control.close()
+        self._hang_up()
         self._fail("the launcher was closed")
-        await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(self._end)
+
+    def _hang_up(self) -> None:
+        if self._control.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control.close()
+
+    def _end(self) -> int:
+        """Wait for its end, which comes when nobody listens to it any more. How it ended."""
+        try:
+            return self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
     async def start(
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, stdin: str, limit: int, forks: bool
@@ -161,9 +202,10 @@ class Launcher:
             "cwd": cwd,
             "fork": forks,
         }
-        ended = self._answers[number] = loop.create_future()
         streams: list[tuple[asyncio.ReadTransport, _Kept]] = []
         async with self._turn:  # one at a time, so that descriptors and lines stay together
+            if self._is_lost:
+                await self._open_again()
             with tempfile.TemporaryFile() as source:
                 source.write(stdin.encode("utf-8", "replace"))
                 source.seek(0)
@@ -173,8 +215,9 @@ class Launcher:
                         ours, theirs = os.pipe()
                         fds.append(theirs)
                         streams.append(await _read_pipe(ours, _Kept(limit, keep_end=keep_end)))
+                    ended = self._answers[number] = loop.create_future()
                     started = self._started[number] = loop.create_future()
-                    await self._send(order, fds)
+                    await self._order(order, fds)
                 finally:
                     for fd in fds[1:]:
                         os.close(fd)
@@ -193,6 +236,45 @@ class Launcher:
             return
         with suppress(OSError):  # the launcher has gone, and its programs with it
             self._control.send(line)
+        self._expect(self._answers.get(number))
+
+    async def _order(self, order: Mapping[str, Any], fds: Sequence[int]) -> None:
+        """Tell the launcher; it is lost when it does not listen."""
+        started = self._started[order["start"]]
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._send(order, fds)
+        except (OSError, ValueError, TimeoutError):  # a ValueError: it was lost, and the socket closed, half-way
+            self._process.kill()
+            self._lose()
+        self._expect(started)
+
+    def _expect(self, answer: asyncio.Future[Mapping[str, Any]] | None) -> None:
+        """A launcher that lives and does not answer is killed: that ends its programs, and whoever waits for them."""
+        process = self._process
+
+        def look(answer: asyncio.Future[Mapping[str, Any]]) -> None:
+            if not answer.done():
+                process.kill()
+
+        if answer is not None and not answer.done():
+            asyncio.get_running_loop().call_later(_ANSWER_S, look, answer)
+
+    async def _open_again(self) -> None:
+        self._hang_up()
+        status = await asyncio.to_thread(self._end)
+        logging.getLogger(__name__).warning("the launcher of programs has died (%d) and is started again", status)
+        await self._open()
+
+    def _lose(self) -> None:
+        """The launcher has died: so have its programs, and what they started must not stay behind."""
+        self._hang_up()
+        self._is_lost = True
+        self._fail("the launcher has died")
+        for leader in self._groups.values():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(leader, signal.SIGKILL)
+        self._groups.clear()
 
     async def _send(self, message: Mapping[str, Any], fds: Sequence[int]) -> None:
         data = json.dumps(message).encode() + b"\n"
@@ -216,8 +298,7 @@ class Launcher:
         except OSError:
             data = b""
         if not data:
-            asyncio.get_running_loop().remove_reader(self._control)
-            self._fail("the launcher has died")
+            self._lose()
             return
         self._buffer += data
         while b"\n" in self._buffer:
@@ -228,9 +309,11 @@ class Launcher:
         if "ready" in message:
             _resolve(self._ready, message)
         elif "started" in message:
+            self._groups[message["started"]] = message["pid"]
             _resolve(self._started.pop(message["started"], None), message)
         else:
             number = message["ended"]
+            self._groups.pop(number, None)
             _resolve(self._started.pop(number, None), message)  # it never began
             _resolve(self._answers.pop(number, None), message)
 
@@ -262,7 +345,13 @@ async def _collect(
         for transport, _ in streams:
             transport.close()
     (_, output), (_, errors) = streams
-    return Ended(status=message["status"], output=output.text, errors=errors.text, num_output_bytes=output.size)
+    return Ended(
+        status=message["status"],
+        output=output.text,
+        errors=errors.text,
+        num_output_bytes=output.size,
+        reason=str(message.get("error", "")),
+    )
 
 
 def _basic_environment() -> dict[str, str]:

@@ -192,7 +192,10 @@ def _command_report(ended: Ended) -> _Report:
     if ended.status == 0:
         return report
     if ended.status < 0:
-        return _Report(facts=facts, failure=_failure("killed", f"the program was {_by_signal(ended.status)}", report))
+        why = f": {ended.reason}" if ended.reason else ""
+        return _Report(
+            facts=facts, failure=_failure("killed", f"the program was {_by_signal(ended.status)}{why}", report)
+        )
     failure = _failure("exit_status", f"the program left with status {ended.status}", report)
     return _Report(facts=facts, failure=failure)
 

@@ -8,6 +8,7 @@ costs most, to encode and to hash, is done before. Readers have a snapshot and w
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import socket
 import time
@@ -28,6 +29,8 @@ from askesis.trace import canonical_json
 __all__ = ["PostgresDatabase", "is_blank", "schema_digest", "select_rows", "structure_problems", "table_names"]
 
 Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _TURN = (
@@ -55,11 +58,13 @@ _UNREACHABLE = ("08", "25P03", "57P01", "57P02", "57P03", "53300")
 class PostgresDatabase:
     """A store on a server; see :class:`askesis.store.database.Database`. The connection comes back after a loss."""
 
-    def __init__(self, url: str, *, read_only: bool, wait_s: float) -> None:
+    def __init__(self, url: str, *, read_only: bool, wait_s: float, outage_s: float | None = None) -> None:
         self._url = address.parse(url)
         self.where = address.public(self._url)
         self.writable = not read_only
         self._wait_s = wait_s
+        self._outage_s = wait_s if outage_s is None else outage_s
+        self._was_there = False
         self._engine = self._make_engine()
         self._connection: Connection | None = None
         self._runs: list[str] = []
@@ -100,14 +105,21 @@ class PostgresDatabase:
                 return work(connection)
 
     def _patiently(self, attempt: Callable[[], Result]) -> Result:
-        deadline, pause_s = time.monotonic() + self._wait_s, _FIRST_PAUSE_S
+        began, pause_s, is_late = time.monotonic(), _FIRST_PAUSE_S, False
         while True:
             try:
-                return attempt()
-            except StoreUnreachable:
+                answer = attempt()
+                if is_late:
+                    _log.warning("%s answers again, after %.1f s", self.where, time.monotonic() - began)
+                return answer
+            except StoreUnreachable as error:
                 self._drop()
-                if time.monotonic() + pause_s > deadline:
+                if time.monotonic() + pause_s > began + self._patience_s:
                     raise
+                if not is_late:  # whoever watches sees what is waited for, and for how long
+                    cause = next(iter(str(error.got).splitlines()), "")
+                    _log.warning("%s is not there (%s); waiting for up to %g s", self.where, cause, self._patience_s)
+                is_late = True
             except BaseException:
                 if self._connection is not None and self._connection.invalidated:
                     self._drop()
@@ -115,9 +127,15 @@ class PostgresDatabase:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
+    @property
+    def _patience_s(self) -> float:
+        """A server that was there and went away is given longer than one that never answered."""
+        return self._outage_s if self._was_there else self._wait_s
+
     def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = self._engine.connect()
+            self._was_there = True
             try:
                 for run_id in self._runs:
                     self._take(run_id)
@@ -225,7 +243,7 @@ class PostgresDatabase:
         if kind is StoreBusy:
             what = f"{busy}; it was not free after {self._wait_s:g} s"
         if kind is StoreUnreachable:
-            what = f"{what}; {self._wait_s:g} s were waited for it"
+            what = f"{what}; {self._patience_s:g} s were waited for it"
         return kind(what, where=self.where, got=f"{state} {got}".strip(), next_step=next_step)
 
 

@@ -53,13 +53,15 @@ class Store:
         create: bool = True,
         read_only: bool = False,
         busy_timeout_s: float = 10.0,
+        outage_s: float | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """Open the store in a file or at ``postgresql+psycopg://user@host:5432/database``.
 
         Args:
             create: make a new store where there is none; a database on a server must exist, an empty one will do.
-            busy_timeout_s: how long to wait in seconds for another writer, or for a server that starts anew.
+            busy_timeout_s: how long to wait in seconds for another writer, or for a server that does not answer.
+            outage_s: how long later calls wait for a server that went away; ``busy_timeout_s`` by default.
             clock: where the times of records come from; the machine's by default.
 
         Raises:
@@ -69,7 +71,7 @@ class Store:
             StoreError: it does not exist and may not be created, or a newer askesis wrote it.
             MissingExtra: a URL needs the package psycopg.
         """
-        database = _database(target, create=create, read_only=read_only, wait_s=busy_timeout_s)
+        database = _database(target, create=create, read_only=read_only, wait_s=busy_timeout_s, outage_s=outage_s)
         try:
             prepare(database, create=create)
         except BaseException:
@@ -271,9 +273,9 @@ class Store:
         return self._read(lambda c: verify(c, None if heads is None else Path(heads)))
 
 
-def _database(target: Path | str, *, create: bool, read_only: bool, wait_s: float) -> Database:
+def _database(target: Path | str, *, create: bool, read_only: bool, wait_s: float, outage_s: float | None) -> Database:
     if is_url(target):
         from askesis.store.postgres import PostgresDatabase
 
-        return PostgresDatabase(str(target), read_only=read_only, wait_s=wait_s)
+        return PostgresDatabase(str(target), read_only=read_only, wait_s=wait_s, outage_s=outage_s)
     return sqlite.SqliteDatabase(Path(target), create=create, read_only=read_only, wait_s=wait_s)

@@ -8,6 +8,7 @@ and which are used, is decided in :mod:`askesis.training.schedule`; here is what
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ from askesis.recipe import Recipe
 from askesis.rollout import GroupSpec, RolloutRunner
 from askesis.rollout.runner import Table
 from askesis.store import Group, Store
-from askesis.training.groups import group_specs, is_constant, refuse_total_failure
+from askesis.training.groups import group_specs, is_constant, refuse_failures
 from askesis.training.observe.observer import Observer
 from askesis.training.playing import Played, stored, ticking
 from askesis.training.sampler import Sampler
@@ -82,7 +83,7 @@ class Overlapping:
         self._committed: set[str] = set()
         self._next_number = 0
         self._constant: set[str] = set()
-        self._failed: list[Group] = []  # one after another, since a session came to a verdict
+        self._latest: deque[Group] = deque(maxlen=recipe.rollout.groups_per_step)
         self._kept_back: list[Group] = []
         self._has_good = False
         self._recorded_until = 0
@@ -270,13 +271,10 @@ class Overlapping:
         """Commit a complete group. Until one session has come to a verdict, groups without any are kept back: if there
         is never one, the run is broken, and nothing of it is stored.
         """
-        if any(m.verdict.reward is not None for m in group.members):
-            self._has_good = True
-            self._failed.clear()
-        else:
-            self._failed.append(group)
-            if len(self._failed) >= self._schedule.groups_per_step:
-                refuse_total_failure(self._failed, "train", self._step)
+        self._has_good |= any(m.verdict.reward is not None for m in group.members)
+        self._latest.append(group)
+        if len(self._latest) == self._latest.maxlen:
+            refuse_failures(self._latest, "train", self._step, self._recipe.rollout.max_failed)
         self._kept_back.append(group)
         if not self._has_good:
             return

@@ -13,7 +13,7 @@ from askesis.environments import World
 from askesis.evaluation import Interval, best_constant, bootstrap_interval, pass_at_k, wilson_interval
 from askesis.recipe import Recipe
 from askesis.store import Group
-from askesis.training.groups import group_specs, refuse_total_failure
+from askesis.training.groups import group_specs, refuse_failures
 from askesis.training.pieces import make_remote, make_runner, open_policy, set_threads
 from askesis.training.report.data import Estimate, Evaluation
 
@@ -102,7 +102,9 @@ async def evaluate_policy(recipe: Recipe, world: World) -> Evaluation:
 
 
 async def held_out_groups(recipe: Recipe, world: World) -> list[Group]:
-    """The sessions of the recipe's policy on its held-out tasks. AskesisError when every one of them fails."""
+    """The sessions of the recipe's policy on its held-out tasks. AskesisError when too many fail,
+    see ``rollout.max_failed``.
+    """
     settings = recipe.evaluation
     set_threads(recipe.run.threads)
     policy = open_policy(recipe.policy, seed=recipe.run.seed)
@@ -120,5 +122,5 @@ async def held_out_groups(recipe: Recipe, world: World) -> list[Group]:
     finally:
         await engine.close()
         folder.cleanup()
-    refuse_total_failure(groups, "evaluation", 0)
+    refuse_failures(groups, "evaluation", 0, recipe.rollout.max_failed)
     return groups

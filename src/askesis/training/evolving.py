@@ -21,7 +21,7 @@ from askesis.recipe import Recipe
 from askesis.rollout import GroupSpec, usable_members
 from askesis.rollout.session import Outcome
 from askesis.store import Group, Store
-from askesis.training.groups import group_specs, refuse_total_failure
+from askesis.training.groups import group_specs, refuse_failures
 from askesis.training.pieces import make_runner
 from askesis.training.sampler import Sampler
 
@@ -214,7 +214,7 @@ class Evolver:
             if self._store.group(specs[0].group_id) is not None:  # they are committed all or not at all
                 return [self._stored(spec.group_id) for spec in specs]
         groups = merge(specs, await self._evaluator.evaluate(population, specs))
-        refuse_total_failure(groups, "train", step)
+        refuse_failures(groups, "train", step, self._recipe.rollout.max_failed)
         with charging(Activity.STORE):
             self._store.append_groups(groups)
         return groups

@@ -84,7 +84,8 @@ def train(
     # Nothing is written before it is known that the run can start.
     recipe = resolved.recipe
     parts = Parts.load(recipe, run.path, progress, simulation=simulation)
-    with open_records(run, recipe.store.url) as store:  # a second process stops here and changes nothing
+    # A second process stops here and changes nothing.
+    with open_records(run, recipe.store.url, outage_s=recipe.store.outage_s) as store:
         try:
             run.update_state(
                 status="running",

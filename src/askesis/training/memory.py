@@ -40,6 +40,8 @@ class When(StrEnum):
     SAMPLING = "sampling"
     UPDATE = "update"
     CHECKPOINT = "checkpoint"
+    DELIVERY = "delivery"
+    """New weights go to servers that sample."""
 
 
 class Place(NamedTuple):
@@ -95,7 +97,7 @@ class MemoryPlan:
     @property
     def worst(self) -> When:
         """The moment of the peak."""
-        return max((When.SAMPLING, When.UPDATE, When.CHECKPOINT), key=self.at)
+        return max((When.SAMPLING, When.UPDATE, When.CHECKPOINT, When.DELIVERY), key=self.at)
 
     @property
     def peak(self) -> int:
@@ -112,11 +114,23 @@ def plan_memory(recipe: Recipe, shape: ModelShape, place: Place, workload: Workl
     """What each device must hold."""
     needs = [Need(name="program and libraries", size=_BASE[place.device], when=When.ALWAYS, keys="")]
     needs += _weights(recipe, shape, place, workload)
-    needs += _sampling(recipe, shape, place, workload)
+    needs += _delivery(recipe, shape, place) if _is_remote(recipe) else _sampling(recipe, shape, place, workload)
     if recipe.learner.kind == "gradient":
         needs += _learning(recipe, shape, place, workload)
     needs += _checkpoint(recipe, shape, place)
     return MemoryPlan(place=place, needs=tuple(need for need in needs if need.size))
+
+
+def _is_remote(recipe: Recipe) -> bool:
+    """Servers sample; what they need is in :mod:`askesis.training.server_memory`."""
+    return recipe.engine.kind == "vllm"
+
+
+def _delivery(recipe: Recipe, shape: ModelShape, place: Place) -> Iterator[Need]:
+    """Adapters are merged into a copy where they lie; the bytes of the file are on the processor."""
+    copies = int(bool(recipe.policy.lora_rank)) + int(place.device == "cpu")
+    size = copies * shape.num_parameters * _BYTES[recipe.policy.dtype] // place.gpus
+    yield Need(name="weights on their way to servers", size=size, when=When.DELIVERY, keys="engine.kind, policy.dtype")
 
 
 def _trained(recipe: Recipe, shape: ModelShape) -> int:
@@ -144,7 +158,8 @@ def _is_family(shape: ModelShape) -> bool:
 
 def _weights(recipe: Recipe, shape: ModelShape, place: Place, workload: Workload) -> Iterator[Need]:
     policy, size = recipe.policy, _BYTES[recipe.policy.dtype]
-    copied = shape.num_joint * size if _is_family(shape) and not (policy.lora_rank and size < 4) else 0
+    is_copied = _is_family(shape) and not (policy.lora_rank and size < 4) and not _is_remote(recipe)
+    copied = shape.num_joint * size if is_copied else 0
     whole = shape.num_parameters * size
     adapters = policy.lora_rank * shape.lora_per_rank * 4
     key = "policy.name, policy.dtype"

@@ -14,7 +14,7 @@ from askesis.metering import Activity, charging
 from askesis.recipe import Recipe
 from askesis.store import Group, Store
 from askesis.trace import Task
-from askesis.training.groups import group_specs, is_constant, refuse_total_failure
+from askesis.training.groups import group_specs, is_constant, refuse_failures
 from askesis.training.observe.observer import Observer
 from askesis.training.rollouts import Rollouts
 from askesis.training.sampler import Sampler
@@ -66,7 +66,7 @@ class Player:
         """One group per task. They are committed in one transaction; a second call takes them from the store.
 
         Raises:
-            AskesisError: every session failed.
+            AskesisError: every session failed, or too many.
         """
         prefix = f"{self.run_id}/{purpose}/{step:06d}"
         places = range(first_place, first_place + len(tasks))
@@ -78,7 +78,7 @@ class Player:
         awaited = f"{len(specs) * size} sessions of {purpose} step {step}"
         with ticking(self._observer, awaited), self._observer.phase("rollout", sessions=len(specs) * size):
             groups = await self._rollouts.play(specs, on_session=self._observer.on_session)
-        refuse_total_failure(groups, purpose, step)
+        refuse_failures(groups, purpose, step, self._recipe.rollout.max_failed)
         with self._observer.phase("store", Activity.STORE):
             self._store.append_groups(groups)
         return groups

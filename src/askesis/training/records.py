@@ -15,10 +15,11 @@ __all__ = ["open_records"]
 
 
 @contextmanager
-def open_records(run: RunDir, url: str, *, wait_s: float = 10.0) -> Iterator[Store]:
+def open_records(run: RunDir, url: str, *, wait_s: float = 10.0, outage_s: float | None = None) -> Iterator[Store]:
     """The store at ``url``, or in the run's folder for an empty one, locked for this process until the block ends.
 
-    ``wait_s`` is how long to wait for another process, or for a server that starts anew.
+    ``wait_s`` is how long to wait for another process, or for a server that does not answer; ``outage_s`` for one that
+    went away later, by default as long.
 
     Raises:
         StoreBusy: another process drives the run; the message names it.
@@ -32,7 +33,7 @@ def open_records(run: RunDir, url: str, *, wait_s: float = 10.0) -> Iterator[Sto
     has_moved = before is not None and str(before) != str(target)
     if has_moved and not is_url(target) and not run.store.exists():
         raise _elsewhere(run, target)
-    with _locked(run, run_id, target, wait_s) as store:
+    with _locked(run, run_id, target, wait_s, outage_s) as store:
         is_known = store.run(run_id) is not None
         if has_moved and not is_known:
             raise _elsewhere(run, target)
@@ -47,10 +48,10 @@ def open_records(run: RunDir, url: str, *, wait_s: float = 10.0) -> Iterator[Sto
         yield store
 
 
-def _locked(run: RunDir, run_id: str, target: Path | str, wait_s: float) -> Store:
+def _locked(run: RunDir, run_id: str, target: Path | str, wait_s: float, outage_s: float | None) -> Store:
     """The open store; a file has one writer, on a server the run is locked."""
     try:
-        store = Store.open(target, busy_timeout_s=wait_s)
+        store = Store.open(target, busy_timeout_s=wait_s, outage_s=outage_s)
     except StoreBusy as error:
         if is_url(target):
             raise

@@ -31,7 +31,15 @@ __all__ = ["RunDir", "default_run_dir", "find_run", "out_of_space", "write_json"
 _MIN_FREE_BYTES = 64 << 20
 FORMAT_VERSION = 1
 _PLACES = frozenset(
-    {"run.dir", "run.log_format", "store.url", "observe.metrics_host", "observe.metrics_port", "observe.traces"}
+    {
+        "run.dir",
+        "run.log_format",
+        "store.outage_s",
+        "store.url",
+        "observe.metrics_host",
+        "observe.metrics_port",
+        "observe.traces",
+    }
 )
 """Keys that only say where a run is kept and who watches it: its record in the store is the same without them."""
 _IDENTITY_KEYS = {"format_version", "run_id", "recipe_hash", "recipe", "rows", "seed", "versions"}

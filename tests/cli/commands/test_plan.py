@@ -37,3 +37,19 @@ def test_the_last_line_is_one_object(capsys: pytest.CaptureFixture[str], monkeyp
 def test_a_misspelt_key_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = plan(capsys, monkeypatch, "training.stps=3")
     assert code == 2 and "training.steps" in err
+
+
+VLLM = ["engine.kind=vllm", "--gpu-memory", "8"]
+
+
+def test_servers_beside_the_learner(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = plan(capsys, monkeypatch, *VLLM)
+    assert code == 1 and "the learner and replica 0 together" in out and "Change engine.vllm.arguments" in out
+    advice = out.splitlines()[-1].removeprefix("What would help: ").split("'")
+    code, out, _ = plan(capsys, monkeypatch, *VLLM, advice[0] + advice[1])
+    assert code == 0 and "It fits, learner and servers together" in out and "contexts at once" in out
+    code, out, _ = plan(capsys, monkeypatch, *VLLM, 'engine.vllm.devices=["1"]', "--json")
+    record = json.loads(out.splitlines()[-1])
+    assert code == 0 and record["fits"] is True and set(record["servers"]["taken"]) == {"0", "1"}
+    code, out, _ = plan(capsys, monkeypatch, "engine.kind=vllm", "--gpus", "1")
+    assert code == 0 and "say it with --gpu-memory" in out

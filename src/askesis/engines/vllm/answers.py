@@ -107,10 +107,10 @@ def _logprobs(given: Any, tokens: Sequence[int], where: str) -> list[float]:
         )
     found = []
     for entry, token in zip(entries, tokens, strict=True):
-        value, of = _at(entry, "logprob"), _at(entry, "token_id")
-        if of != token or not _is_logprob(value):
+        value: Any = entry.get("logprob") if isinstance(entry, dict) and entry.get("token_id") == token else None
+        if not _is_logprob(value):
             raise _broken("a log-probability that is none", where, entry, f"a number up to 0 for token {token}")
-        found.append(min(float(value), 0.0))
+        found.append(0.0 if value > 0 else float(value))
     return found
 
 

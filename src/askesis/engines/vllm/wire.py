@@ -87,6 +87,7 @@ class Server:
             "headers": {"Authorization": f"Bearer {key}"} if key else {},
             "trust_env": False,  # a proxy has no business between us and an engine
             "follow_redirects": False,
+            "verify": url.startswith("https:"),  # certificates take long to read, and plain HTTP needs none
         }
         # No connection is kept between plain calls: the server would close it at a moment of its own.
         self._plain = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), **self._options)

@@ -144,6 +144,13 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="step_seconds", title="Step time", short="step time", unit="s"),
     Metric(name="failures", title="Failed sessions", short="failures", note="per step"),
     Metric(
+        name="failed_share",
+        title="Share of failed sessions",
+        short="failed",
+        note="above rollout.max_failed the run stops",
+        live=False,
+    ),
+    Metric(
         name="engine_gap",
         title="Probe of the engine's weights",
         short="probe",
