@@ -27,7 +27,7 @@ needs_ray = pytest.mark.skipif(
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(AskesisError, match="not installed") as caught:
-        RayLink(ClusterSection(), cpus=1)
+        RayLink(ClusterSection())
     assert "askesis[ray]" in str(caught.value)
 
 
@@ -77,7 +77,7 @@ def test_what_an_actor_does_comes_back_as_what_it_is() -> None:
 
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     ray.cloudpickle.register_pickle_by_value(sys.modules[Odd.__module__])
-    link = RayLink(ClusterSection(timeout_s=60.0), cpus=1)
+    link = RayLink(ClusterSection(timeout_s=60.0))
 
     async def main() -> None:
         make = link.actor(Odd, cpus=0.1, concurrency=10)
@@ -120,7 +120,7 @@ class Actor:
         return os.getpid()
 
 async def main():
-    link = RayLink(ClusterSection(), cpus=1)
+    link = RayLink(ClusterSection())
     await link.result(link.actor(Actor, cpus=0.5).remote().here.remote())
     print("up", flush=True)
     sys.stdin.readline()

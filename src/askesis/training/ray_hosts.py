@@ -29,9 +29,10 @@ class RayHosts:
 
     def __init__(self, section: ClusterSection, world: Callable[[], World]) -> None:
         self._section, self._world = section, world
-        cpus = section.cpus_per_environment_worker
-        self._link = RayLink(section, cpus=section.environment_workers * cpus)
-        self._make = self._link.actor(EnvironmentHost, cpus=cpus, concurrency=_CONCURRENCY)
+        self._link = RayLink(section)
+        self._make = self._link.actor(
+            EnvironmentHost, cpus=section.cpus_per_environment_worker, concurrency=_CONCURRENCY
+        )
         self._actors: dict[int, Any] = {}
 
     @property

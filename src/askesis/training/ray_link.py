@@ -31,19 +31,25 @@ class RayLink:
     """This process's connection to Ray, made at once. In an actor it is the actor's own.
 
     Args:
-        section: says where the cluster is, and how long an answer may take.
-        cpus: that all workers ask for together. A cluster that is started here has that many.
+        section: says where the cluster is, and how long an answer may take. A cluster that is started here has as many
+            processors as all its workers ask for.
 
     Raises:
         AskesisError: Ray is not installed, or no cluster is found.
     """
 
-    def __init__(self, section: ClusterSection, *, cpus: float) -> None:
+    def __init__(self, section: ClusterSection) -> None:
         self._ray = _ray(alone=not section.address)
         self._timeout_s = section.timeout_s
         self._owns = not self._ray.is_initialized()
         if self._owns:
-            _connect(self._ray, section.address, max(1, math.ceil(cpus)))
+            each = section.cpus_per_worker + section.environment_workers * section.cpus_per_environment_worker
+            _connect(self._ray, section.address, max(1, math.ceil(section.workers * each)))
+
+    @property
+    def ray(self) -> Any:
+        """The module, connected."""
+        return self._ray
 
     def actor(self, kind: type, *, cpus: float, gpus: float = 0.0, concurrency: int | None = None) -> Any:
         """``kind`` as a class of actors; ``concurrency`` calls of one may be under way at once."""

@@ -27,7 +27,7 @@ class RayPool:
 
     def __init__(self, recipe: Recipe, run_id: str, base: Base) -> None:
         section = self._section = recipe.cluster
-        self._link = RayLink(section, cpus=section.workers * section.cpus_per_worker)
+        self._link = RayLink(section)
         self._make = self._link.actor(PopulationWorker, cpus=section.cpus_per_worker, gpus=section.gpus_per_worker)
         self._start = (recipe.model_dump(), run_id, self._link.put(base))
         self._actors: dict[int, Any] = {}

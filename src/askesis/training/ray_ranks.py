@@ -12,7 +12,7 @@ from askesis.learners.ranks.process import answer_of
 from askesis.learners.ranks.rank import Rank
 from askesis.learners.ranks.wire import HEADER, Message, pack_message, unpack_message
 from askesis.recipe.places import ClusterSection
-from askesis.training.ray_pool import _connect, _first_line, _ray
+from askesis.training.ray_link import RayLink, first_line
 
 __all__ = ["RayRanks", "start_in_ray"]
 
@@ -46,12 +46,10 @@ class RayRanks(Ranks):
 
     def __init__(self, section: ClusterSection, *, gpus: int) -> None:
         self.size, self.timeout_s = section.learner_ranks, section.timeout_s
-        self._ray = _ray()
-        self._owns = not self._ray.is_initialized()
-        if self._owns:
-            _connect(self._ray, section.address, self.size)
-        # In a Ray that was started here, processors are counted for nobody.
-        make = self._ray.remote(num_cpus=1 if section.address else 0, num_gpus=gpus)(_Actor)
+        self._link = RayLink(section)
+        self._ray = self._link.ray
+        # In a Ray that was started here, processors are counted for those who play.
+        make = self._link.actor(_Actor, cpus=1 if section.address else 0, gpus=gpus)
         self._actors = [make.remote() for _ in range(self.size)]
         self.host = self._wait([self._actors[0].address.remote()], str)[0]
 
@@ -67,7 +65,7 @@ class RayRanks(Ranks):
     def close(self) -> None:
         """See :meth:`Ranks.close`. A Ray that was started here stays for what is started next, and ends with us."""
         for actor in self._actors:
-            self._ray.kill(actor)
+            self._link.kill(actor)
         self._actors = []
 
     def _wait(self, references: Sequence[Any], read: Callable[[Any], T]) -> list[T]:
@@ -86,9 +84,9 @@ class RayRanks(Ranks):
         try:
             return self._ray.get(reference)
         except errors.RayTaskError as error:
-            raise LearnerError("a rank of the learner failed", got=_first_line(error)) from None
+            raise LearnerError("a rank of the learner failed", got=first_line(error)) from None
         except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
-            raise RankLost(_first_line(error)) from None
+            raise RankLost(first_line(error)) from None
 
 
 def _answer(head: bytes, body: bytes) -> Message:

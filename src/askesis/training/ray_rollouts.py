@@ -52,8 +52,7 @@ class RayWorkers:
 
     def __init__(self, recipe: Recipe, facts: Facts | None) -> None:
         section = self._section = recipe.cluster
-        each = section.cpus_per_worker + section.environment_workers * section.cpus_per_environment_worker
-        self._link = RayLink(section, cpus=section.workers * each)
+        self._link = RayLink(section)
         self._make = self._link.actor(
             RolloutActor, cpus=section.cpus_per_worker, gpus=section.gpus_per_worker, concurrency=_CONCURRENCY
         )
