@@ -69,7 +69,6 @@ def test_where_a_run_is_kept_and_who_watches_it_is_no_part_of_what_it_is() -> No
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        (["cluster.kind=ray"], "cluster.kind=local"),
         (["learner.kind=evolution", "engine.kind=vllm", "cluster.kind=ray"], "engine.kind=embedded"),
         (["learner.kind=evolution", "engine.kind=vllm", "learner.evolution.side_by_side=2"], "engine.kind=embedded"),
     ],

@@ -34,7 +34,7 @@ SMALL = [
     "states.max_tokens=8",
     "evaluation.num_tasks=2",
     "environment.options.num_entities=99",
-    "environment.options.max_hops=1",
+    "environment.options.min_hops=1", "environment.options.max_hops=1",
     "environment.options.top_k=1",
     "agent.max_tool_calls=2",
     "run.threads=1",

@@ -110,8 +110,8 @@ def test_an_objective_that_divides_by_its_own_micro_batch_is_found(tiny: Policy)
         return dataclasses.replace(terms, per_token_BT=terms.per_token_BT / mask.sum())
 
     objective = dataclasses.replace(sound, function=dividing)
-    agent.algorithm = dataclasses.replace(agent.algorithm, objective=objective)
-    assert failed(EmbeddedEngine(tiny), agent, sampled(tiny)) == [
+    broken = GradientLearner(tiny, dataclasses.replace(agent.algorithm, objective=objective), agent.settings)
+    assert failed(EmbeddedEngine(tiny), broken, sampled(tiny)) == [
         "the gradient does not depend on the micro-batch split"
     ]
 
