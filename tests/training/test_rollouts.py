@@ -54,7 +54,7 @@ def test_environments_in_other_processes_change_nothing_and_their_losses_are_tol
     policy, world = open_policy(recipe.policy, seed=3), open_world(recipe)
     sampler = Sampler(policy, max_batch=8, staleness=2)
     specs = group_specs("run", "train", 0, [world.tasks.task("train", i) for i in range(2)], 2, seed=3)
-    near = Near(2, world=lambda: open_world(recipe), lost=frozenset({9}))  # while four sessions are judged
+    near = Near(2, world=lambda: open_world(recipe), lost=frozenset({5}))  # at the first step, with two sessions
     heard: list[str] = []
 
     async def play() -> tuple[list[Group], list[Group], dict[str, float]]:
@@ -74,7 +74,7 @@ def test_environments_in_other_processes_change_nothing_and_their_losses_are_tol
         for one, other in zip(a.members, b.members, strict=True)
     ]
     lost = [other for _, other in members if other.verdict.reward is None]
-    assert len(lost) == 1 and lost[0].verdict.error is not None and lost[0].verdict.error.kind == "HostGone"
+    assert [m.verdict.error.kind for m in lost if m.verdict.error is not None] == ["HostGone"] * 2
     assert all(one.verdict == other.verdict for one, other in members if other not in lost)
     assert metrics == {"environment_workers_lost": 1.0} and near.closed
     assert len(heard) == 1 and "killed by SIGKILL" in heard[0]
