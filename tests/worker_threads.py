@@ -58,6 +58,8 @@ class Threads:
         return played
 
     async def close(self) -> None:
+        for worker in self.workers.values():
+            await self._there(worker.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join)
         self._loop.close()

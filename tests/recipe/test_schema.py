@@ -78,6 +78,16 @@ def test_who_plays_a_population_must_be_able_to(given: list[str], hint: str) -> 
         load_recipe(None, given)
 
 
+def test_first_weights_that_nobody_would_hold_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"states\.evaluator=frozen"):
+        load_recipe(None, ["engine.kind=vllm", "cluster.kind=ray", "states.evaluator=frozen"])
+
+
+def test_where_groups_are_played_is_not_part_of_what_a_run_is() -> None:
+    options = ["cluster.kind=ray", "cluster.groups_per_worker=4", "cluster.environment_workers=2"]
+    assert load_recipe(None).hash == load_recipe(None, options).hash
+
+
 def test_where_a_population_is_played_is_not_part_of_what_a_run_is() -> None:
     here = load_recipe(None, ["learner.kind=evolution"])
     there = load_recipe(None, ["learner.kind=evolution", "cluster.kind=ray", "cluster.workers=7"])

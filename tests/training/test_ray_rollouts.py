@@ -79,24 +79,22 @@ def stored(place: Path, step: int = 0) -> dict[str, list[list[int]]]:
         return tokens(list(store.groups(run_id, purpose="train", step=step)))
 
 
-@pytest.mark.parametrize(("workers", "losses"), [(1, ()), (3, (2, 5, 9))])
-def test_a_run_does_not_depend_on_its_workers(
-    workers: int, losses: tuple[int, ...], threads: Any, tiny_folder: Path, tmp_path: Path
-) -> None:
-    expected = run(tiny_folder, tmp_path / "two", *RAY, "cluster.workers=2")
-    threads.losses = frozenset(losses)
-    found = run(tiny_folder, tmp_path / "run", *RAY, f"cluster.workers={workers}")
-    assert found == expected and stored(tmp_path / "run", 1) == stored(tmp_path / "two", 1)
-    run(tiny_folder, tmp_path / "local", *RAY[1:])
-    assert stored(tmp_path / "run") == stored(tmp_path / "local")  # beyond the first step, low-order bits may differ
-    warnings = RunDir(tmp_path / "run").state().get("warnings", [])
-    assert sum("was lost and is replaced: for the test" in text for text in warnings) == len(losses)
-    with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
+def test_a_run_does_not_depend_on_its_workers(threads: Any, unbroken: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    expected = run(tiny_folder, tmp_path / "one", *RAY, "cluster.workers=1")
+    threads.losses = frozenset({2, 5, 9})
+    found = run(tiny_folder, tmp_path / "three", *RAY, "cluster.workers=3")
+    assert found == expected and stored(tmp_path / "three", 1) == stored(tmp_path / "one", 1)
+    # Local batches are others, so beyond the first step low-order bits may differ.
+    assert list(stored(tmp_path / "one").values()) == list(stored(unbroken).values())
+    warnings = RunDir(tmp_path / "three").state().get("warnings", [])
+    assert sum("was lost and is replaced: for the test" in text for text in warnings) == 3
+    with Store.open(tmp_path / "three" / "store.db", read_only=True) as store:
         metrics = store.metrics(store.runs()[0].record.run_id)
     assert all(value is not None and value < 1e-4 for _, value in metrics["drift"])
-    assert metrics["workers_lost"][-1][1] == metrics["groups_repeated"][-1][1] == len(losses)
+    assert metrics["workers_lost"][-1][1] == metrics["groups_repeated"][-1][1] == 3
 
 
+@pytest.mark.opt_in
 def test_a_worker_that_does_not_hold_the_weights_stops_the_run(threads: Any, tiny_folder: Path, tmp_path: Path) -> None:
     threads.spoils = 3  # of the second version
     with pytest.raises(EngineError, match="does not hold the run's weights") as caught:
@@ -106,6 +104,7 @@ def test_a_worker_that_does_not_hold_the_weights_stops_the_run(threads: Any, tin
     assert run(tiny_folder, tmp_path / "run", *RAY) == run(tiny_folder, tmp_path / "whole", *RAY)
 
 
+@pytest.mark.opt_in
 def test_stale_training_weights_reach_workers_when_they_are_renewed(
     threads: Any, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -123,6 +122,7 @@ def test_stale_training_weights_reach_workers_when_they_are_renewed(
     assert versions == {"train": [{0}, {0}, {2}], "evaluation": [{0}, {1}, {2}, {3}]}
 
 
+@pytest.mark.opt_in
 def test_workers_ask_the_servers_of_the_run(threads: Any, tiny: Policy, tiny_folder: Path, tmp_path: Path) -> None:
     with fakes(tiny, 2) as servers:
         urls = ", ".join(f'"{server.url}"' for server in servers)
@@ -450,7 +450,7 @@ def test_no_process_outlives_the_driver(end: str, tmp_path: Path) -> None:
     finally:
         driver.kill()
     assert len(seen) > 4  # raylet, its helpers, workers
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 150  # Ray's own agents notice the end of their raylet late
     while alive(seen) and time.monotonic() < limit:
         time.sleep(0.5)
     assert not alive(seen)

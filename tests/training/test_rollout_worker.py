@@ -147,7 +147,7 @@ def test_servers_sample_for_a_worker_without_weights(tiny: Policy, tiny_folder: 
             ready = await worker.ready()
             digest = await worker.load(6, Servers(version=6, replicas=replicas))
             group = (await worker.play(specs(1)[0], 6)).group
-            await worker._source.engine.close()
+            await worker.close()
             return ready, digest, group
 
         ready, digest, group = asyncio.run(main())

@@ -87,6 +87,12 @@ class RolloutWorker:
                 self._idle.set()
         return Played(group, () if self._crew is None else self._crew.take_notes())
 
+    async def close(self) -> None:
+        """Release what it holds, for one that ends before its process does."""
+        await self._source.close()
+        if self._crew is not None:
+            await self._crew.close()
+
     def _runner(self, *, trains: bool) -> RolloutRunner:
         """A fresh one when nothing else is in play, so that what was played before influences nothing."""
         if not self._in_play:
@@ -134,6 +140,9 @@ class _Model:
         self._sampler.publish(version)
         return digest
 
+    async def close(self) -> None:
+        await self._sampler.close()
+
 
 class _Client:
     """The run's servers, and here only what talks to them."""
@@ -154,3 +163,6 @@ class _Client:
         assert isinstance(content, Servers) and content.version == version
         await self._client.use(content)
         return ""
+
+    async def close(self) -> None:
+        await self._client.close()

@@ -117,3 +117,16 @@ def test_those_who_watch_change_nothing(unbroken: Path, tiny_folder: Path, tmp_p
         thread.join()
     assert final(tmp_path / "run") == final(unbroken)
     assert any("askesis_steps_planned 4.0" in text for text in seen)
+
+
+def test_a_warning_is_in_the_log_in_the_live_file_and_kept_for_the_report(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunDir(tmp_path)
+    observer = Observer(ObserveSection(), run, "R", Heard())
+    for number in range(102):
+        observer.warn(f"worker {number} was lost")
+    assert json.loads(run.live.read_text())["warning"] == "worker 101 was lost"
+    kept = run.state()["warnings"]
+    assert len(kept) == 100 and kept[-1] == "worker 101 was lost"
+    assert caplog.records[-1].getMessage() == "worker 101 was lost"

@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -108,6 +109,16 @@ def test_a_run_on_another_machine_is_judged_by_its_last_word(finished: RunDir, t
     )
     text = shown(run, now=1030.0)
     assert "running" in text and "waiting for 6 sessions: 40 s" in text
+
+
+def test_what_went_wrong_last_is_shown_with_its_age(finished: RunDir, tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(finished.path, run.path)
+    run.update_state(status="running", process=this_process())
+    live = json.loads(run.live.read_text())
+    run.live.write_text(json.dumps({**live, "warning": "worker 1 was lost: no memory", "warned": live["time"]}))
+    text = shown(run, now=live["time"] + 90)
+    assert "1 min 30 s ago: worker 1 was lost: no memory" in text
 
 
 def test_a_run_that_has_not_begun_and_a_folder_that_is_none(tiny_folder: Path, tmp_path: Path) -> None:
