@@ -34,7 +34,7 @@ from askesis.policy.loading import Policy
 
 __all__ = ["RankedCompute", "deal"]
 
-_CHUNK_BYTES = 64 << 20
+_CHUNK_BYTES = 16 << 20
 """Of parameters that travel at once; a larger parameter travels alone."""
 _STATE = ("step", "exp_avg", "exp_avg_sq")
 """Keys of AdamW's state."""
