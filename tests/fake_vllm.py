@@ -114,6 +114,7 @@ class FakeVllm:
     def start(self) -> None:
         """Listen, on the port of before if there was one."""
         self._socket = listen("127.0.0.1", self.port)
+        self._socket.listen(128)  # whoever comes before the thread has begun waits for it
         self.port = self._socket.getsockname()[1]
         self._uvicorn = make_server(self._outer, is_local=True)
         self._thread = threading.Thread(target=self._run, daemon=True)
