@@ -44,6 +44,7 @@ def row(tokens: list[int], at: list[int]) -> Row:
         at=np.array(at),
         behaviour=np.full(count, -1.0, np.float32),
         turn=np.zeros(count, np.int32),
+        version=np.zeros(count, np.int32),
         sample=3,
     )
 
