@@ -94,6 +94,23 @@ def test_a_run_does_not_depend_on_its_workers(threads: Any, unbroken: Path, tiny
     assert metrics["workers_lost"][-1][1] == metrics["groups_repeated"][-1][1] == 3
 
 
+def test_workers_play_while_the_learner_computes(threads: Any, tiny_folder: Path, tmp_path: Path) -> None:
+    more = ["asynchronous.enabled=true", "asynchronous.max_staleness=1", "asynchronous.partial_rollouts=false"]
+    threads.losses = frozenset({4})
+    start(small(tiny_folder, tmp_path / "run", "evaluation.num_tasks=2", *RAY, "cluster.workers=2", *more))
+    with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
+        run_id = store.runs()[0].record.run_id
+        groups = {g.group_id: g for g in store.groups(run_id, purpose="train")}
+        consumed, metrics = store.consumed(run_id), store.metrics(run_id)
+    assert sorted(step for name, step in consumed.items() if name in groups) == [0, 0, 1, 1, 2, 2, 3, 3]
+    for name, step in consumed.items():
+        if name in groups:  # a group ends with the weights that it began with
+            versions = {c.version for m in groups[name].members for c in m.trace.calls}
+            assert versions == {groups[name].step} and 0 <= step - groups[name].step <= 1
+    assert all(value is not None and value <= 1 for _, value in metrics["staleness_max"])
+    assert metrics["workers_lost"][-1][1] == 1
+
+
 @pytest.mark.opt_in
 def test_a_worker_that_does_not_hold_the_weights_stops_the_run(threads: Any, tiny_folder: Path, tmp_path: Path) -> None:
     threads.spoils = 3  # of the second version

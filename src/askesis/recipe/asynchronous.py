@@ -26,7 +26,7 @@ class AsynchronousSection(Section):
     """
     partial_rollouts: bool = True
     """New weights are taken between two tokens, and sessions go on with them. False: they are taken when no session is
-    in play, and no group is begun before that.
+    in play, and no group is begun before that; by workers of a cluster, before their next group.
     """
     max_ahead: int = Field(default=0, ge=0)
     """Groups in play or waiting at most. 0: rollout.groups_per_step * (max_staleness + 1), more than which could not be

@@ -418,11 +418,15 @@ class Recipe(Section):
         section = self.asynchronous
         if not section.enabled:
             return self
-        if self.learner.kind != "gradient" or self.cluster.kind != "local":
+        if self.learner.kind != "gradient":
             raise ValueError(
-                f"asynchronous.enabled=true needs learner.kind=gradient and cluster.kind=local, not "
-                f"{self.learner.kind} and {self.cluster.kind}: each step of an evolution is sampled from weights of "
-                "its own, and sessions on other machines do not see weights change between two tokens"
+                "asynchronous.enabled=true needs learner.kind=gradient: each step of an evolution is sampled from "
+                "weights of its own"
+            )
+        if self.cluster.kind == "ray" and (section.partial_rollouts or self.engine.kind != "embedded"):
+            raise ValueError(
+                "with cluster.kind=ray a group ends with the weights that it began with, which are its worker's own: "
+                "asynchronous.enabled=true needs asynchronous.partial_rollouts=false and engine.kind=embedded there"
             )
         if self.training.staleness > 1:
             raise ValueError(

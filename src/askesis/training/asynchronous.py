@@ -20,12 +20,12 @@ from askesis.errors import AskesisError
 from askesis.learners import GradientLearner
 from askesis.metering import Activity, charging
 from askesis.recipe import Recipe
-from askesis.rollout import GroupSpec, RolloutRunner
-from askesis.rollout.runner import Table
+from askesis.rollout import GroupSpec
 from askesis.store import Group, Store
 from askesis.training.groups import group_specs, is_constant, refuse_failures
 from askesis.training.observe.observer import Observer
 from askesis.training.playing import Played, stored, ticking
+from askesis.training.rollouts import Play, Rollouts
 from askesis.training.sampler import Sampler
 from askesis.training.schedule import Schedule, Waiting
 
@@ -72,13 +72,14 @@ class Overlapping:
         sampler: Sampler,
         store: Store,
         observer: Observer,
-        runner: RolloutRunner,
+        rollouts: Rollouts,
     ) -> None:
         self._recipe, self._run_id, self._world = recipe, run_id, world
         self._learner, self._sampler, self._store, self._observer = learner, sampler, store, observer
-        self._runner = runner
+        self._rollouts = rollouts
         self._schedule = make_schedule(recipe, learner)
-        self._table: Table | None = None
+        self._play: Play | None = None
+        self._drains = recipe.cluster.kind == "local" and not recipe.asynchronous.partial_rollouts
         self._in_play: dict[asyncio.Task[Group], int] = {}
         self._committed: set[str] = set()
         self._next_number = 0
@@ -109,13 +110,13 @@ class Overlapping:
             waiting = [name for name, _ in self._store.waiting(self._run_id)]
             self._constant = {name for name in waiting if is_constant(stored(self._store, name))}
         self._recorded_until = max(self._store.consumed(self._run_id).values(), default=-1) + 1
-        async with self._runner.open(on_session=self._observer.on_session) as table:
-            self._table = table
+        async with self._rollouts.open(on_session=self._observer.on_session) as play:
+            self._play = play
             try:
                 self._fill()
                 yield
             finally:
-                self._table = None
+                self._play = None
                 await self._give_up()
         await self._take()
 
@@ -150,10 +151,11 @@ class Overlapping:
         return Played(groups, metrics)
 
     async def renew(self) -> None:
-        """The learner has new weights. They are taken at once; or, where sessions keep the weights that they began
-        with, when the last one in play has ended.
+        """The learner has new weights. They are taken at once; or, where sessions in this process keep the weights that
+        they began with, when the last one in play has ended. Workers elsewhere have weights of their own, and begin the
+        next group with the new ones.
         """
-        if self._recipe.asynchronous.partial_rollouts or not self._in_play:
+        if not self._drains or not self._in_play:
             await self._take()
         else:
             self._is_draining = True
@@ -207,7 +209,7 @@ class Overlapping:
     def _fill(self) -> None:
         """Begin as many groups as there is room for."""
         self._note_idle()
-        if self._table is None or self._error is not None or self._is_draining:
+        if self._play is None or self._error is not None or self._is_draining:
             return
         room = self._schedule.room(
             self._waiting(),
@@ -218,7 +220,7 @@ class Overlapping:
             steps_left=self._recipe.training.steps - self._step,
         )
         for _ in range(room):
-            self._begin(self._table, self._next_spec())
+            self._begin(self._play, self._next_spec())
         self._note_idle()
 
     def _next_spec(self) -> GroupSpec:
@@ -236,16 +238,11 @@ class Overlapping:
             if spec.group_id not in self._committed:
                 return spec
 
-    def _begin(self, table: Table, spec: GroupSpec) -> None:
+    def _begin(self, play: Play, spec: GroupSpec) -> None:
         version = self._sampler.engine.version
-        task = asyncio.create_task(self._play(table, spec, version))
+        task = asyncio.create_task(_played(play, spec, version))
         self._in_play[task] = version
         task.add_done_callback(self._ended)
-
-    async def _play(self, table: Table, spec: GroupSpec, version: int) -> Group:
-        (group,) = await table.score_states([await table.play(spec, version)])
-        sampled = [m.trace.oldest_version for m in group.members if m.trace.oldest_version is not None]
-        return replace(group, step=min(sampled, default=version))
 
     def _ended(self, task: asyncio.Task[Group]) -> None:
         del self._in_play[task]
@@ -323,3 +320,10 @@ class Overlapping:
             "learner_waited_seconds": waited_s,
             "sampler_held_seconds": held_s,
         }
+
+
+async def _played(play: Play, spec: GroupSpec, version: int) -> Group:
+    """The group, with the oldest version that sampled a token of it for its step; ``version`` if it has none."""
+    group = await play(spec)
+    sampled = [m.trace.oldest_version for m in group.members if m.trace.oldest_version is not None]
+    return replace(group, step=min(sampled, default=version))

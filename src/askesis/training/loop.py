@@ -162,7 +162,14 @@ class _Trainer:
         self._progress = observer.progress
         self._run_id: str = identity["run_id"]
         self._policy, self._learner, self._sampler = parts.policy, parts.learner, parts.sampler
-        self._rollouts: Rollouts = make_rollouts(recipe, self._policy, self._sampler, world, warn=observer.warn)
+        self._rollouts: Rollouts = make_rollouts(
+            recipe,
+            self._policy,
+            self._sampler,
+            world,
+            warn=observer.warn,
+            clock=None if simulation is None else simulation.clock,
+        )
         self.step = 0
         self._num_sampled = 0
         state = run.state()
@@ -171,7 +178,7 @@ class _Trainer:
         self._checks = Checks(recipe, run, self._sampler, observer)
         self._source: Source | None = None
         if isinstance(self._learner, GradientLearner):
-            self._source = make_source(recipe, world, store, observer, parts, self._player, simulation=simulation)
+            self._source = make_source(recipe, world, store, observer, parts, self._player, self._rollouts)
         self._evaluator: Evaluator | None = None
         start = weights_hash(self._policy.model)
         if state.get("initial_weights", start) != start:

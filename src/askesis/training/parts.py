@@ -48,7 +48,8 @@ class Parts:
             kv_tokens=recipe.engine.kv_tokens,
             keeps_first=recipe.states.evaluator == "frozen",
             remote=make_remote(recipe, policy, folder / "engine"),
-            overlaps=recipe.asynchronous.enabled,
+            # Workers of a cluster have weights of their own.
+            overlaps=recipe.asynchronous.enabled and recipe.cluster.kind == "local",
             simulation=simulation,
         )
         evolves = recipe.learner.kind == "evolution"

@@ -5,7 +5,8 @@ again, is decided by :class:`askesis.training.dispatch.Dispatcher`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from askesis.training.published import Publications, Published, frozen_digest
 from askesis.training.ray_hosts import make_crew
 from askesis.training.ray_link import RayLink
 from askesis.training.rollout_worker import RolloutWorker
+from askesis.training.rollouts import Play
 from askesis.training.sampler import Sampler
 
 __all__ = ["RayRollouts", "RayWorkers", "RolloutActor"]
@@ -118,6 +120,21 @@ class RayRollouts:
         )
         sampler.pause_with(self._dispatcher.held)
 
+    @asynccontextmanager
+    async def open(self, *, on_session: Callable[[Outcome], None] | None = None) -> AsyncIterator[Play]:
+        """See :class:`askesis.training.rollouts.Rollouts`."""
+        yield self._playing(on_session)
+
+    def _playing(self, on_session: Callable[[Outcome], None] | None) -> Play:
+        async def one(spec: GroupSpec) -> Group:
+            group = await self._dispatcher.play(spec)
+            if on_session is not None:
+                for outcome in outcomes_of(group):
+                    on_session(outcome)
+            return group
+
+        return one
+
     @property
     def metrics(self) -> dict[str, float]:
         """Workers that were lost, and groups that were played again, so far."""
@@ -130,13 +147,7 @@ class RayRollouts:
         self, specs: Sequence[GroupSpec], *, on_session: Callable[[Outcome], None] | None = None
     ) -> list[Group]:
         """See :class:`askesis.training.rollouts.Rollouts`. The time that workers take counts as sampling."""
-
-        async def one(spec: GroupSpec) -> Group:
-            group = await self._dispatcher.play(spec)
-            if on_session is not None:
-                for outcome in outcomes_of(group):
-                    on_session(outcome)
-            return group
+        one = self._playing(on_session)
 
         with charging(Activity.SAMPLING):
             tasks = [asyncio.create_task(one(spec)) for spec in specs]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 
+from askesis.clock import Clock
 from askesis.environments import World
 from askesis.environments.hosting import Crew, hosted
 from askesis.policy.loading import Policy
 from askesis.recipe import Recipe
-from askesis.rollout import GroupSpec, Outcome
+from askesis.rollout import GroupSpec, Outcome, RolloutRunner
 from askesis.store import Group
 from askesis.training.evaluating import evaluation_sampling
 from askesis.training.pieces import make_runner, state_evaluator
 from askesis.training.sampler import Sampler
 
-__all__ = ["LocalRollouts", "Rollouts", "make_rollouts"]
+__all__ = ["LocalRollouts", "Play", "Rollouts", "make_rollouts"]
+
+Play = Callable[[GroupSpec], Coroutine[Any, Any, Group]]
+"""Plays one group."""
 
 
 class Rollouts(Protocol):
@@ -27,6 +32,10 @@ class Rollouts(Protocol):
         """Play groups of one purpose side by side; one Group per spec, in order. A failed session is a member with its
         cause.
         """
+        ...
+
+    def open(self, *, on_session: Callable[[Outcome], None] | None = None) -> AbstractAsyncContextManager[Play]:
+        """In this block training groups may be begun one by one, at any time; all must have ended when it is left."""
         ...
 
     @property
@@ -49,6 +58,7 @@ class LocalRollouts:
         world: where they are played.
         crew: holds the environments, if they are not here; closed with this.
         warn: told of environment workers that were lost.
+        clock: of the sessions; the machine's by default.
     """
 
     def __init__(
@@ -60,8 +70,10 @@ class LocalRollouts:
         *,
         crew: Crew | None = None,
         warn: Callable[[str], None] = lambda text: None,
+        clock: Clock | None = None,
     ) -> None:
         self._recipe, self._policy, self._sampler = recipe, policy, sampler
+        self._clock = clock
         self._world = world if crew is None else hosted(world, crew)
         self._crew, self._warn = crew, warn
 
@@ -69,24 +81,44 @@ class LocalRollouts:
         self, specs: Sequence[GroupSpec], *, on_session: Callable[[Outcome], None] | None = None
     ) -> list[Group]:
         """See :class:`Rollouts`."""
-        recipe, sampler, crew = self._recipe, self._sampler, self._crew
-        if crew is not None:
-            await crew.start()
+        if self._crew is not None:
+            await self._crew.start()
         trains = specs[0].purpose == "train"
-        engine = sampler.engine if trains else sampler.current
-        runner = make_runner(
+        engine = self._sampler.engine if trains else self._sampler.current
+        groups = await self._runner(trains=trains).run(specs, policy_version=engine.version, on_session=on_session)
+        self._tell()
+        return groups
+
+    @asynccontextmanager
+    async def open(self, *, on_session: Callable[[Outcome], None] | None = None) -> AsyncIterator[Play]:
+        """See :class:`Rollouts`."""
+        if self._crew is not None:
+            await self._crew.start()
+        async with self._runner(trains=True).open(on_session=on_session) as table:
+
+            async def play(spec: GroupSpec) -> Group:
+                (group,) = await table.score_states([await table.play(spec, self._sampler.engine.version)])
+                self._tell()
+                return group
+
+            yield play
+
+    def _runner(self, *, trains: bool) -> RolloutRunner:
+        recipe, sampler = self._recipe, self._sampler
+        return make_runner(
             recipe,
             self._policy,
-            engine,
+            sampler.engine if trains else sampler.current,
             self._world,
             None if trains else evaluation_sampling(recipe),
             states=state_evaluator(recipe) if trains else None,
             first=sampler.first if trains else None,
+            clock=self._clock,
         )
-        groups = await runner.run(specs, policy_version=engine.version, on_session=on_session)
-        for note in crew.take_notes() if crew is not None else ():
+
+    def _tell(self) -> None:
+        for note in self._crew.take_notes() if self._crew is not None else ():
             self._warn(note)
-        return groups
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -100,9 +132,16 @@ class LocalRollouts:
 
 
 def make_rollouts(
-    recipe: Recipe, policy: Policy, sampler: Sampler, world: World, *, warn: Callable[[str], None]
+    recipe: Recipe,
+    policy: Policy,
+    sampler: Sampler,
+    world: World,
+    *,
+    warn: Callable[[str], None],
+    clock: Clock | None = None,
 ) -> Rollouts:
-    """Who plays the groups of ``recipe``. ``warn`` is told of lost workers.
+    """Who plays the groups of ``recipe``. ``warn`` is told of lost workers; ``clock`` is that of sessions in this
+    process.
 
     Raises:
         AskesisError: Ray is not installed, or no cluster is found.
@@ -115,5 +154,5 @@ def make_rollouts(
     if section.environment_workers:
         from askesis.training.ray_hosts import make_crew
 
-        return LocalRollouts(recipe, policy, sampler, world, crew=make_crew(recipe), warn=warn)
-    return LocalRollouts(recipe, policy, sampler, world)
+        return LocalRollouts(recipe, policy, sampler, world, crew=make_crew(recipe), warn=warn, clock=clock)
+    return LocalRollouts(recipe, policy, sampler, world, clock=clock)

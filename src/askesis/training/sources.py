@@ -12,9 +12,8 @@ from askesis.store import Store
 from askesis.training.asynchronous import Overlapping
 from askesis.training.observe.observer import Observer
 from askesis.training.parts import Parts
-from askesis.training.pieces import make_runner, state_evaluator
 from askesis.training.playing import Played, Player, StepByStep
-from askesis.training.simulation import Simulation
+from askesis.training.rollouts import Rollouts
 
 __all__ = ["Source", "make_source"]
 
@@ -50,21 +49,11 @@ def make_source(
     observer: Observer,
     parts: Parts,
     player: Player,
-    *,
-    simulation: Simulation | None = None,
+    rollouts: Rollouts,
 ) -> Source:
     """Step by step, or overlapping, as the recipe says."""
     learner, sampler = parts.learner, parts.sampler
     assert isinstance(learner, GradientLearner)
     if not recipe.asynchronous.enabled:
         return StepByStep(recipe, world, learner, sampler, player)
-    runner = make_runner(
-        recipe,
-        parts.policy,
-        sampler.engine,
-        world,
-        states=state_evaluator(recipe),
-        first=sampler.first,
-        clock=None if simulation is None else simulation.clock,
-    )
-    return Overlapping(recipe, player.run_id, world, learner, sampler, store, observer, runner)
+    return Overlapping(recipe, player.run_id, world, learner, sampler, store, observer, rollouts)
