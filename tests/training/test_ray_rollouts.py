@@ -463,7 +463,7 @@ def test_no_process_outlives_the_driver(end: str, tmp_path: Path) -> None:
                     driver.send_signal(signal.SIGKILL if end == "kill" else signal.SIGINT)
                     break
             time.sleep(0.3)
-        driver.wait(60)
+        driver.wait(120)
     finally:
         driver.kill()
     assert len(seen) > 4  # raylet, its helpers, workers
