@@ -112,11 +112,7 @@ def test_the_security_page_knows_everything_that_listens() -> None:
         "environments/search/server.py",
         "environments/adapters/openenv/serving.py",
         "environments/adapters/mcp/serving.py",
-<<<<<<< HEAD
-        "learners/ranks/rank.py",
-=======
         "learners/ranks/rank.py",  # where the ranks of a learner meet
->>>>>>> fsdp
         "engines/vllm/process.py",  # asks the system for a free port; vLLM listens on it
     }
     sources = ROOT / "src" / "askesis"
