@@ -14,7 +14,9 @@ def test_it_is_off_unless_asked_for() -> None:
     section = load_recipe(None, []).recipe.asynchronous
     assert section == AsynchronousSection() and not section.enabled
     assert load_recipe(None, [ON]).recipe.asynchronous.partial_rollouts
-    assert load_recipe(None, [ON, "asynchronous.partial_rollouts=false", "cluster.kind=ray"]).recipe.asynchronous.enabled
+    assert load_recipe(
+        None, [ON, "asynchronous.partial_rollouts=false", "cluster.kind=ray"]
+    ).recipe.asynchronous.enabled
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,12 @@ def test_workers_play_while_the_learner_computes(threads: Any, tiny_folder: Path
     assert sorted(step for name, step in consumed.items() if name in groups) == [0, 0, 1, 1, 2, 2, 3, 3]
     for name, step in consumed.items():
         if name in groups:  # a group ends with the weights that it began with
-            versions = {c.version for m in groups[name].members for c in m.trace.calls}
+            versions = {
+                v
+                for m in groups[name].members
+                for b in m.trace.branches()
+                for v in b.policy_version[b.sampled].tolist()
+            }
             assert versions == {groups[name].step} and 0 <= step - groups[name].step <= 1
     assert all(value is not None and value <= 1 for _, value in metrics["staleness_max"])
     assert metrics["workers_lost"][-1][1] == 1

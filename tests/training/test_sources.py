@@ -28,5 +28,5 @@ def test_the_recipe_chooses(more: list[str], kind: type, tiny_folder: Path, tmp_
     with Store.open(tmp_path / "store.db") as store:
         rollouts = LocalRollouts(recipe, parts.policy, parts.sampler, world)
         player = Player(recipe, "r", store, rollouts, observer)
-        assert isinstance(make_source(recipe, world, store, observer, parts, player), kind)
+        assert isinstance(make_source(recipe, world, store, observer, parts, player, rollouts), kind)
         asyncio.run(parts.sampler.close())
