@@ -28,7 +28,7 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 # Every claim at its smallest scale, kills by the dozen, PostgreSQL at length, measured memory: some minutes.
 test-long: setup

@@ -12,6 +12,7 @@ def run(rate: float, solved: list[float]) -> Run:
     return Run(steps_per_s=rate, sampling_s=1.0, solved=solved, staleness=1.0, corrected=0.25)
 
 
+@pytest.mark.opt_in
 def test_both_sides_train_and_are_measured(tiny_folder: Path) -> None:
     small = ["training.steps=2", "rollout.groups_per_step=2", "rollout.group_size=2", "sampling.max_tokens=3"]
     small += ["training.warmup_steps=0", "run.threads=1", "training.max_drift=1e-3"]

@@ -90,6 +90,7 @@ def _is_alive(pid: int) -> bool:
     return state != "Z"  # dead, and nobody has asked for its exit code
 
 
+@pytest.mark.opt_in
 def test_side_by_side_gives_the_runs_that_each_gives_alone_and_a_failure_its_cause(
     make_study: Any, tmp_path: Path
 ) -> None:

@@ -100,7 +100,12 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 @pytest.mark.parametrize(
     ("faults", "max_concurrent"),
-    [({}, 100), ({Fault.RAISE: 0.3, Fault.CRASH_RESET: 0.2, Fault.HANG: 0.2}, 100), ({}, 5), ({Fault.RAISE: 0.4}, 1)],
+    [
+        ({Fault.RAISE: 0.3, Fault.CRASH_RESET: 0.2, Fault.HANG: 0.2}, 100),
+        ({}, 5),
+        pytest.param({}, 100, marks=pytest.mark.opt_in),
+        pytest.param({Fault.RAISE: 0.4}, 1, marks=pytest.mark.opt_in),
+    ],
 )
 def test_environments_of_any_speed_give_the_same_bits(
     tiny: Policy, batches: list[list[int]], faults: dict[Fault, float], max_concurrent: int

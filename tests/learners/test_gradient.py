@@ -63,10 +63,17 @@ def advantages(algorithm: Algorithm, batch: list[Sample]) -> list[float]:
     return algorithm.advantages(rewards).advantage_B.tolist()
 
 
+@pytest.fixture(scope="module")
+def batch(tiny_folder: object) -> list[Sample]:
+    """Sampled once, by the weights that every test starts from; nothing changes them."""
+    return samples(load_policy(str(tiny_folder), device="cpu"))
+
+
 @pytest.mark.parametrize("name", ALL)
-def test_the_gradient_does_not_depend_on_the_micro_batch_split_or_the_layout(name: str, tiny_folder: object) -> None:
+def test_the_gradient_does_not_depend_on_the_micro_batch_split_or_the_layout(
+    name: str, batch: list[Sample], tiny_folder: object
+) -> None:
     gradients = []
-    batch = samples(load_policy(str(tiny_folder), device="cpu"))
     for tokens, packed in ((1 << 20, False), (40, True), (1, True)):
         policy = load_policy(str(tiny_folder), device="cpu")
         report = learner(policy, name, micro_batch_tokens=tokens, packed=packed, max_grad_norm=1e9).update(batch)
@@ -100,16 +107,23 @@ def forked(policy: Policy) -> list[Sample]:
     return result
 
 
+@pytest.fixture(scope="module")
+def trees(tiny_folder: object) -> list[Sample]:
+    """See :func:`forked`; sampled once."""
+    return forked(load_policy(str(tiny_folder), device="cpu"))
+
+
 @pytest.mark.parametrize(("packed", "name"), [*((True, name) for name in ALL), (False, "grpo"), (False, "vespo")])
-def test_a_trajectory_may_be_cut_whatever_the_objective(name: str, packed: bool, tiny_folder: object) -> None:
+def test_a_trajectory_may_be_cut_whatever_the_objective(
+    name: str, packed: bool, trees: list[Sample], tiny_folder: object
+) -> None:
     """Also for objectives that need the whole trajectory at once, and off policy, where their ratios differ from 1."""
     gradients, reports = [], []
     lr = 1e-6 if name == "gspo" else 1e-3  # its bounds are so tight that a larger step clips every trajectory
-    batch = forked(load_policy(str(tiny_folder), device="cpu"))
     for tokens in (1, 1 << 20):
         policy = load_policy(str(tiny_folder), device="cpu")
         agent = learner(policy, name, lr=lr, micro_batch_tokens=tokens, packed=packed, epochs=2, max_grad_norm=1e9)
-        reports.append(agent.update(batch).metrics)
+        reports.append(agent.update(trees).metrics)
         gradients.append(torch.cat([p.grad.flatten() for _, p in policy.trainable() if p.grad is not None]))
     size = float(gradients[1].norm())
     assert float((gradients[0] - gradients[1]).norm()) < 1e-3 * size
@@ -117,8 +131,8 @@ def test_a_trajectory_may_be_cut_whatever_the_objective(name: str, packed: bool,
         assert [r[metric] for r in reports] == pytest.approx([reports[1][metric]] * 2, rel=1e-3, abs=1e-6)
 
 
-def test_threads_change_nothing_but_low_order_bits(tiny_folder: object) -> None:
-    batch, weights, norms = samples(load_policy(str(tiny_folder), device="cpu")), [], []
+def test_threads_change_nothing_but_low_order_bits(batch: list[Sample], tiny_folder: object) -> None:
+    weights, norms = [], []
     for threads in (1, 2, 2, 3):
         policy = load_policy(str(tiny_folder), device="cpu")
         agent = learner(policy, "grpo", {"kl_beta": 0.1}, threads=threads, micro_batch_tokens=60, lr=1e-4)
