@@ -55,7 +55,7 @@ claims: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.peers
-	for name in step_short step_long step_multiturn search_rollout sample memory overhead scaling gateway_http es_memory es_population align store async_latency simulate_scale; do \
+	for name in step_short step_long step_multiturn search_rollout retrieval sample memory overhead scaling gateway_http es_memory es_population align store async_latency simulate_scale; do \
 		$(BIN)/python -m benchmarks.$$name --json || exit 1; done
 
 docs: setup
