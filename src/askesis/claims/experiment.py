@@ -29,6 +29,7 @@ from askesis.claims.claim import (
     Setting,
     Trial,
 )
+from askesis.claims.code import code_digest
 from askesis.errors import RecipeError
 from askesis.evaluation import MetricError
 from askesis.recipe.schema import Option
@@ -113,7 +114,7 @@ class Experiment(Claim):
                 for arm in self.arms:
                     options = {**setting.overrides, **scale.overrides, **arm.overrides}
                     task = TrialTask(self.run, options, tuple(metric.name for metric in self.metrics))
-                    keyed = (self.name, self.version, options, task.metrics)
+                    keyed = (self.name, self.version, options, task.metrics, code_digest())
                     digest = hashlib.sha256(canonical_json(keyed)).hexdigest()
                     name = f"{setting.name}-{arm.name}-{seed}-{digest[:6]}".replace(" ", "_")
                     batch = str(seed) if self.shared else ""

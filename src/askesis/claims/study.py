@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from askesis.claims.claim import (
     Setting,
     Trial,
 )
+from askesis.claims.code import code_digest
 from askesis.claims.reading import FinishedRun
 from askesis.errors import RecipeError
 from askesis.recipe import Recipe, Resolved, load_recipe
@@ -84,8 +86,9 @@ class Study(Claim):
                 check_budgets(recipes, where=where, free=(*_FREE, *self.free))
                 for arm in self.arms:
                     overrides, values = resolved[arm.name]
-                    # The hash keeps a changed recipe from meeting the run of the old one.
-                    name = f"{setting.name}-{arm.name}-{seed}-{values.hash[:6]}".replace(" ", "_")
+                    # The hash keeps a changed recipe, or changed code, from meeting the run of the old one.
+                    digest = hashlib.sha256((values.hash + code_digest()).encode()).hexdigest()
+                    name = f"{setting.name}-{arm.name}-{seed}-{digest[:6]}".replace(" ", "_")
                     path = folder / name
                     found.append(
                         Plan(setting.name, arm.name, seed, (*overrides, f"run.dir={path}"), path, self.measure)
