@@ -96,7 +96,7 @@ def sessions(draw: st.DrawFn) -> list[Call]:
     return calls
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(sessions())
 def test_a_branch_gives_back_the_ids_sent_and_returned(calls: list[Call]) -> None:
     trace = TraceBuilder(calls).finish(StopReason.TERMINATED)
@@ -106,7 +106,7 @@ def test_a_branch_gives_back_the_ids_sent_and_returned(calls: list[Call]) -> Non
         assert branch.call[-len(one.sampled) :].tolist() == [one.key] * len(one.sampled)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(sessions())
 def test_every_sampled_token_has_exactly_one_owner(calls: list[Call]) -> None:
     trace = TraceBuilder(calls).finish(StopReason.TERMINATED)
@@ -119,7 +119,7 @@ def test_every_sampled_token_has_exactly_one_owner(calls: list[Call]) -> None:
     assert sum(len(n.tokens) for n in trace.nodes if n.call is not None) == trace.num_sampled
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sessions(), st.randoms(use_true_random=False))
 def test_any_order_of_insertion_gives_the_same_tree(calls: list[Call], random: object) -> None:
     shuffled = list(calls)
@@ -129,7 +129,7 @@ def test_any_order_of_insertion_gives_the_same_tree(calls: list[Call], random: o
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sessions())
 def test_no_context_token_is_stored_twice(calls: list[Call]) -> None:
     trace = TraceBuilder(calls).finish(StopReason.TERMINATED)

@@ -105,7 +105,11 @@ def test_a_run_that_stops_anywhere_resumes_to_the_same_end(
 
 @pytest.mark.parametrize(
     "more",
-    [["policy.dtype=bfloat16"], ["policy.lora_rank=2"], ["learner.evolution.method=es", "sampling.temperature=1.0"]],
+    [
+        ["policy.dtype=bfloat16"],
+        pytest.param(["policy.lora_rank=2"], marks=pytest.mark.opt_in),
+        ["learner.evolution.method=es", "sampling.temperature=1.0"],
+    ],
 )
 def test_other_weights_and_sampling_resume_too(more: list[str], tiny_folder: Path, tmp_path: Path) -> None:
     if "lora" in more[0]:
@@ -121,7 +125,9 @@ def test_other_weights_and_sampling_resume_too(more: list[str], tiny_folder: Pat
     assert final(tmp_path / "torn") == final(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("count", "more"), [(2, []), (6, ["policy.lora_rank=2"])])
+@pytest.mark.parametrize(
+    ("count", "more"), [(2, []), pytest.param(6, ["policy.lora_rank=2"], marks=pytest.mark.opt_in)]
+)
 def test_members_side_by_side_do_what_each_does_alone(
     count: int, more: list[str], unbroken: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -73,7 +73,14 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> type[Here]:
     return Pool
 
 
-@pytest.mark.parametrize(("workers", "losses"), [(1, (1, 2)), (2, ()), (2, (4, 9, 10, 15))])
+@pytest.mark.parametrize(
+    ("workers", "losses"),
+    [
+        pytest.param(1, (1, 2), marks=pytest.mark.opt_in),
+        (2, (4, 9, 10, 15)),
+        pytest.param(2, (), marks=pytest.mark.opt_in),
+    ],
+)
 def test_a_run_by_workers_is_the_run_of_one_process(
     workers: int,
     losses: tuple[int, ...],
@@ -100,6 +107,7 @@ def test_the_same_loss_again_and_again_stops_the_run(remote: type[Here], tiny_fo
     assert "for the test" in str(caught.value)
 
 
+@pytest.mark.opt_in
 def test_rewards_alone_are_enough(
     local: tuple[object, object], remote: type[Here], tiny_folder: Path, tmp_path: Path
 ) -> None:
