@@ -35,7 +35,7 @@ test-long: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m opt_in
 
 # Everything under kill -9, twenty times each; Ray, real PostgreSQL (apt-get install postgresql, or those tests are
-# skipped and say so), then the real vLLM: under half an hour. Ray and vLLM are installed for it.
+# skipped and say so), then the real vLLM. Ray and vLLM are installed for it. Long; not timed as a whole yet.
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest -rs -m 'opt_in or not opt_in' \

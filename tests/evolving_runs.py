@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-
-from askesis.clock import SystemClock
+import small_run
 from askesis.environments import World
 from askesis.environments.fakes import EchoEnvironment, make_echo_world
 from askesis.recipe import Recipe, Resolved, load_recipe
 from askesis.store import Store
-from askesis.trace import Task, ToolSpec, Trace, Verdict, VerdictStatus
-from askesis.training.loop import TrainingResult, train
-from askesis.training.preflight import prepare
-from askesis.training.progress import PlainProgress
+from askesis.trace import ToolSpec
+from askesis.training.loop import TrainingResult
+from small_run import ParityEvaluator, final
+
+__all__ = ["Mute", "final", "groups_of", "parity", "small", "start"]
 
 SMALL = [
     'learner.kind="evolution"',
@@ -32,19 +29,6 @@ SMALL = [
     'environment.instruction=""',
     "run.threads=1",
 ]
-
-
-class ParityEvaluator:
-    """Rewards even token ids: something that even a random model does by halves."""
-
-    version = "parity/1"
-
-    async def score(self, trace: Trace, task: Task) -> Verdict:
-        tokens = [int(t) for call in trace.calls for t in call.sampled]
-        share = sum(t % 2 == 0 for t in tokens) / len(tokens)
-        return Verdict(
-            status=VerdictStatus.OK, evaluator=self.version, rewards={"even": (share, 1.0)}, completed=share > 0.5
-        )
 
 
 class Mute(EchoEnvironment):
@@ -64,16 +48,7 @@ def small(folder: object, run: Path, *more: str) -> Resolved[Recipe]:
 
 
 def start(resolved: Resolved[Recipe], world: World | None = None) -> TrainingResult:
-    prepared = prepare(resolved)
-    with Path(os.devnull).open("w") as sink, PlainProgress(sink, clock=SystemClock()) as progress:
-        return train(resolved, prepared.run, world or parity(), progress)
-
-
-def final(run: Path) -> tuple[dict[str, bytes], str]:
-    weights = load_file(run / "model" / "model.safetensors")
-    with Store.open(run / "store.db", read_only=True) as store:
-        assert store.verify(heads=run / "heads.jsonl").ok
-        return {name: t.view(torch.uint8).numpy().tobytes() for name, t in weights.items()}, store.head().root
+    return small_run.start(resolved, world or parity())
 
 
 def groups_of(run: Path) -> list[list[tuple[float | None, tuple[tuple[int, ...], ...]]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 
 from askesis.clock import SystemClock
@@ -71,4 +72,4 @@ def final(run: Path) -> tuple[dict[str, bytes], str]:
     weights = load_file(run / "model" / "model.safetensors")
     with Store.open(RunDir(run).store_target, create=False, read_only=True) as store:
         assert store.verify(heads=run / "heads.jsonl").ok
-        return {name: t.numpy().tobytes() for name, t in weights.items()}, store.head().root
+        return {name: t.view(torch.uint8).numpy().tobytes() for name, t in weights.items()}, store.head().root

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from askesis.clock import SystemClock
-from askesis.environments import World
-from askesis.environments.fakes import make_echo_world
 from askesis.errors import EngineError, RecipeError
 from askesis.policy.loading import Policy
 from askesis.recipe import Recipe, Resolved, load_recipe
 from askesis.store import Store
-from askesis.trace import Task, Trace, Verdict, VerdictStatus
-from askesis.training.loop import TrainingResult, train
-from askesis.training.preflight import prepare
-from askesis.training.progress import PlainProgress
 from askesis.training.rundir import RunDir
 from fake_vllm import FakeVllm, fakes
+from small_run import start
 
 SMALL = [
     "training.lr=1e-3",
@@ -36,31 +29,10 @@ SMALL = [
 ]
 
 
-class ParityEvaluator:
-    """Rewards even token ids."""
-
-    version = "parity/1"
-
-    async def score(self, trace: Trace, task: Task) -> Verdict:
-        tokens = [int(t) for call in trace.calls for t in call.sampled]
-        share = sum(t % 2 == 0 for t in tokens) / len(tokens)
-        return Verdict(
-            status=VerdictStatus.OK, evaluator=self.version, rewards={"even": (share, 1.0)}, completed=share > 0.5
-        )
-
-
 def recipe(folder: object, run: Path, servers: list[FakeVllm], *more: str) -> Resolved[Recipe]:
     urls = ", ".join(f'"{server.url}"' for server in servers)
     kind = ["engine.kind=vllm", f"engine.vllm.urls=[{urls}]"]
     return load_recipe(None, [*SMALL, *kind, f'policy.name="{folder}"', f'run.dir="{run}"', *more])
-
-
-def start(resolved: Resolved[Recipe]) -> TrainingResult:
-    world = make_echo_world(turns=2)
-    parity = World(name="parity", environment=world.environment, evaluator=ParityEvaluator(), tasks=world.tasks)
-    prepared = prepare(resolved)
-    with Path(os.devnull).open("w") as sink, PlainProgress(sink, clock=SystemClock()) as progress:
-        return train(resolved, prepared.run, parity, progress)
 
 
 def test_a_run_learns_from_what_servers_sampled(tiny: Policy, tiny_folder: Path, tmp_path: Path) -> None:
