@@ -5,16 +5,9 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+import diffusers
 import pytest
 import torch
-from diffusers import (
-    DDIMScheduler,
-    EDMEulerScheduler,
-    EulerDiscreteScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    HeunDiscreteScheduler,
-    UNet2DModel,
-)
 from torch import Tensor, nn
 
 from askesis.diffusion.fields import EdmDenoiser, flow
@@ -35,8 +28,8 @@ TRAINED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 
 
 
 @pytest.fixture(scope="module")
-def unet() -> UNet2DModel:
-    model = UNet2DModel(
+def unet() -> diffusers.UNet2DModel:
+    model = diffusers.UNet2DModel(
         sample_size=8,
         in_channels=1,
         out_channels=1,
@@ -86,8 +79,8 @@ def within(scheduler: Any, num_steps: int) -> Schedule:
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_euler_discrete_with_a_unet_steps_through_the_schedule(unet: UNet2DModel, prediction: str) -> None:
-    scheduler = EulerDiscreteScheduler(**TRAINED, prediction_type=prediction)
+def test_euler_discrete_with_a_unet_steps_through_the_schedule(unet: diffusers.UNet2DModel, prediction: str) -> None:
+    scheduler = diffusers.EulerDiscreteScheduler(**TRAINED, prediction_type=prediction)
     schedule = within(scheduler, 6)
     x = start(3, schedule.sigmas[0], 1, 8, 8)
     ours = sample(stock_denoiser(unet, scheduler), x, schedule.sigmas)  # type: ignore[arg-type]
@@ -96,8 +89,8 @@ def test_euler_discrete_with_a_unet_steps_through_the_schedule(unet: UNet2DModel
     assert torch.allclose(stock_loop(scheduler, unet, x), ours, rtol=1e-3, atol=1e-3 * float(ours.abs().max()))
 
 
-def test_heun_discrete_with_a_unet_steps_through_the_schedule(unet: UNet2DModel) -> None:
-    scheduler = HeunDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+def test_heun_discrete_with_a_unet_steps_through_the_schedule(unet: diffusers.UNet2DModel) -> None:
+    scheduler = diffusers.HeunDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     schedule = within(scheduler, 5)
     x = start(3, schedule.sigmas[0], 1, 8, 8)
     apply_schedule(scheduler, schedule)
@@ -114,8 +107,8 @@ def test_heun_discrete_with_a_unet_steps_through_the_schedule(unet: UNet2DModel)
     assert len(calls) == 9
 
 
-def test_a_schedule_is_learned_through_a_unet_and_given_back_to_its_scheduler(unet: UNet2DModel) -> None:
-    scheduler = EulerDiscreteScheduler(**TRAINED)
+def test_a_schedule_is_learned_through_a_unet_and_given_back_to_its_scheduler(unet: diffusers.UNet2DModel) -> None:
+    scheduler = diffusers.EulerDiscreteScheduler(**TRAINED)
     low, high = sigma_range(scheduler)
     settings = LearnerSection(num_steps=3, iterations=2, batch=2, sigma_max=high, sigma_min=low)
     learned = learn_schedule(stock_denoiser(unet.double(), scheduler), settings, shape=(1, 8, 8))  # type: ignore[arg-type]
@@ -124,8 +117,8 @@ def test_a_schedule_is_learned_through_a_unet_and_given_back_to_its_scheduler(un
     assert scheduler.sigmas[0].item() == pytest.approx(high) and len(scheduler.timesteps) == 3
 
 
-def test_the_derivative_through_a_unet_with_attention_is_right(unet: UNet2DModel) -> None:
-    denoiser = stock_denoiser(unet.double(), EulerDiscreteScheduler(**TRAINED))
+def test_the_derivative_through_a_unet_with_attention_is_right(unet: diffusers.UNet2DModel) -> None:
+    denoiser = stock_denoiser(unet.double(), diffusers.EulerDiscreteScheduler(**TRAINED))
     x, sigma, step = start(2, 1.0, 1, 8, 8).double(), torch.full((2,), 1.3, dtype=torch.float64), 1e-4
     found = flow(denoiser, x, sigma)  # type: ignore[arg-type]
     after = flow(denoiser, x + step * found.velocity, sigma - step).velocity  # type: ignore[arg-type]
@@ -139,7 +132,7 @@ def test_the_derivative_through_a_unet_with_attention_is_right(unet: UNet2DModel
 @pytest.mark.parametrize("name", ["edm", "cosine"])
 def test_edm_euler_with_a_trained_model(name: str) -> None:
     denoiser = quick_digits()
-    scheduler = EDMEulerScheduler(sigma_data=denoiser.sigma_data)
+    scheduler = diffusers.EDMEulerScheduler(sigma_data=denoiser.sigma_data)
     schedule = make_schedule(name, 9)
     x = start(16, 80.0, 64)
     apply_schedule(scheduler, schedule)
@@ -156,7 +149,7 @@ def test_a_fitted_schedule_makes_the_stock_scheduler_better() -> None:
     noise = start(128, 80.0, 64).double()
     found = measure_difficulty(denoiser, noise[:64], sigma_max=80.0, sigma_min=0.002, num_levels=60)
     exact = reference(denoiser, noise[64:], sigma_max=80.0, sigma_min=0.002, num_steps=100)
-    scheduler = EDMEulerScheduler(sigma_data=denoiser.sigma_data)
+    scheduler = diffusers.EDMEulerScheduler(sigma_data=denoiser.sigma_data)
     network = Pixels(denoiser.network)
     errors = {}
     for name in ("its own", "fitted"):
@@ -173,7 +166,7 @@ def test_flow_matching_takes_the_same_path(shift: float) -> None:
     mixture = circle_mixture()
     schedule = make_schedule("edm", 8)
     x = start(32, 80.0, 2).double()
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     apply_schedule(scheduler, schedule)
     y = x / 81
     for place, timestep in enumerate(scheduler.timesteps):
@@ -186,22 +179,22 @@ def test_flow_matching_takes_the_same_path(shift: float) -> None:
 
 def test_levels_that_the_model_does_not_know_are_refused() -> None:
     with pytest.raises(DiffusionError, match=r"sigma_max = 14.6"):
-        apply_schedule(EulerDiscreteScheduler(**TRAINED), make_schedule("edm", 5))
+        apply_schedule(diffusers.EulerDiscreteScheduler(**TRAINED), make_schedule("edm", 5))
 
 
 def test_other_schedulers_are_refused_with_a_way_out() -> None:
     with pytest.raises(DiffusionError, match=r"EulerDiscreteScheduler\.from_config"):
-        apply_schedule(DDIMScheduler(), make_schedule("edm", 5))
+        apply_schedule(diffusers.DDIMScheduler(), make_schedule("edm", 5))
     with pytest.raises(DiffusionError, match="no denoiser is known"):
-        stock_denoiser(nn.Identity(), FlowMatchEulerDiscreteScheduler())
+        stock_denoiser(nn.Identity(), diffusers.FlowMatchEulerDiscreteScheduler())
     with pytest.raises(DiffusionError, match="Karras ramp"):
-        apply_schedule(EDMEulerScheduler(sigma_schedule="exponential"), make_schedule("edm", 5))
+        apply_schedule(diffusers.EDMEulerScheduler(sigma_schedule="exponential"), make_schedule("edm", 5))
     with pytest.raises(DiffusionError, match="by image size"):
-        apply_schedule(FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), make_schedule("edm", 5))
+        apply_schedule(diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), make_schedule("edm", 5))
     with pytest.raises(DiffusionError, match="something unknown"):
         StockDenoiser(nn.Identity(), torch.tensor([0.9, 0.5]), prediction_type="sample")
     with pytest.raises(DiffusionError, match="something unknown"):
-        stock_denoiser(nn.Identity(), EDMEulerScheduler(prediction_type="v_prediction"))
+        stock_denoiser(nn.Identity(), diffusers.EDMEulerScheduler(prediction_type="v_prediction"))
 
 
 def test_without_diffusers_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from askesis.learners.packed import PackedScorer
 from askesis.learners.padded import PaddedScorer
 from askesis.policy.loading import Policy, load_policy, weights_hash
 from askesis.trace import Call, StopReason, TraceBuilder
+
+Fresh = Callable[[], Policy]
 
 
 def samples(policy: Policy, *, size: int = 4) -> list[Sample]:
@@ -135,17 +138,17 @@ def test_it_learns_what_follows(tiny: Policy) -> None:
     assert last["value_loss"] < 0.9 * first["value_loss"]
 
 
-def test_a_critic_that_only_reads_leaves_the_policys_gradient_alone(tiny_folder: Path) -> None:
+def test_a_critic_that_only_reads_leaves_the_policys_gradient_alone(fresh_tiny: Fresh) -> None:
     norms = []
     for weight in (0.0, 1.0):
-        policy = load_policy(str(tiny_folder), device="cpu")
+        policy = fresh_tiny()
         agent = learner(policy, critic=CriticSettings(lr=0.1, loss_weight=weight))
         batch = samples(policy)
         agent.update(batch)  # from now on the head is not zero
         agent.update(batch)
         norms.append(weights_hash(policy.model))
     assert norms[0] != norms[1]
-    plain, reading = load_policy(str(tiny_folder), device="cpu"), load_policy(str(tiny_folder), device="cpu")
+    plain, reading = fresh_tiny(), fresh_tiny()
     batch = samples(plain)
     # With a head at zero all values are 0: the update is that of the same algorithm whatever the critic's rate.
     learner(plain, critic=CriticSettings(lr=1e-9, loss_weight=0.0)).update(batch)
@@ -154,11 +157,11 @@ def test_a_critic_that_only_reads_leaves_the_policys_gradient_alone(tiny_folder:
 
 
 @pytest.mark.parametrize("objective", ["ppo_clip", "vespo"])
-def test_the_gradient_does_not_depend_on_the_cut_or_the_layout(objective: str, tiny_folder: Path) -> None:
+def test_the_gradient_does_not_depend_on_the_cut_or_the_layout(objective: str, fresh_tiny: Fresh) -> None:
     """Also for an objective that needs whole trajectories, whose loss is differentiated in two passes."""
     norms = []
     for packed in (True, False):
-        policy = load_policy(str(tiny_folder), device="cpu")
+        policy = fresh_tiny()
         settings = LearnerSettings(lr=1e-3, critic=CriticSettings(loss_weight=1.0), packed=packed)
         agent = GradientLearner(policy, build("ppo", {"kl_beta": 0.0, "objective": objective}), settings)
         assert agent.critic is not None
@@ -168,15 +171,15 @@ def test_the_gradient_does_not_depend_on_the_cut_or_the_layout(objective: str, t
     assert norms == pytest.approx([norms[0]] * 4, rel=1e-4)
 
 
-def test_saved_and_restored_it_goes_on_bit_for_bit(tiny_folder: Path) -> None:
-    policy = load_policy(str(tiny_folder), device="cpu")
+def test_saved_and_restored_it_goes_on_bit_for_bit(fresh_tiny: Fresh) -> None:
+    policy = fresh_tiny()
     batches = [samples(policy), samples(policy, size=5)]
     agent = learner(policy, schedule="cosine")
     agent.update(batches[0])
     weights = copy.deepcopy(policy.model.state_dict())
     tensors, values = agent.state_dict()
     agent.update(batches[1])
-    fresh = load_policy(str(tiny_folder), device="cpu")
+    fresh = fresh_tiny()
     fresh.model.load_state_dict(weights)
     resumed = learner(fresh, schedule="cosine")
     resumed.load_state_dict(tensors, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from askesis.learners import CriticSettings, GradientLearner, LearnerSettings, S
 from askesis.policy.loading import Policy, load_policy, save_policy, weights_hash
 from askesis.trace import Call, StateScore, StopReason, TraceBuilder
 from tiny_model import write_tiny_model
+
+Fresh = Callable[[], Policy]
 
 SIMPLE = ["reinforce", "rloo", "grpo", "dr_grpo"]
 ALL = [preset.name for preset in PRESETS]
@@ -64,18 +67,18 @@ def advantages(algorithm: Algorithm, batch: list[Sample]) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def batch(tiny_folder: object) -> list[Sample]:
+def batch(fresh_tiny: Fresh) -> list[Sample]:
     """Sampled once, by the weights that every test starts from; nothing changes them."""
-    return samples(load_policy(str(tiny_folder), device="cpu"))
+    return samples(fresh_tiny())
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_gradient_does_not_depend_on_the_micro_batch_split_or_the_layout(
-    name: str, batch: list[Sample], tiny_folder: object
+    name: str, batch: list[Sample], fresh_tiny: Fresh
 ) -> None:
     gradients = []
     for tokens, packed in ((1 << 20, False), (40, True), (1, True)):
-        policy = load_policy(str(tiny_folder), device="cpu")
+        policy = fresh_tiny()
         report = learner(policy, name, micro_batch_tokens=tokens, packed=packed, max_grad_norm=1e9).update(batch)
         gradients.append(torch.cat([p.grad.flatten() for _, p in policy.trainable() if p.grad is not None]))
         assert report.metrics["drift"] == pytest.approx(0.0, abs=1e-4)
@@ -108,20 +111,20 @@ def forked(policy: Policy) -> list[Sample]:
 
 
 @pytest.fixture(scope="module")
-def trees(tiny_folder: object) -> list[Sample]:
+def trees(fresh_tiny: Fresh) -> list[Sample]:
     """See :func:`forked`; sampled once."""
-    return forked(load_policy(str(tiny_folder), device="cpu"))
+    return forked(fresh_tiny())
 
 
 @pytest.mark.parametrize(("packed", "name"), [*((True, name) for name in ALL), (False, "grpo"), (False, "vespo")])
 def test_a_trajectory_may_be_cut_whatever_the_objective(
-    name: str, packed: bool, trees: list[Sample], tiny_folder: object
+    name: str, packed: bool, trees: list[Sample], fresh_tiny: Fresh
 ) -> None:
     """Also for objectives that need the whole trajectory at once, and off policy, where their ratios differ from 1."""
     gradients, reports = [], []
     lr = 1e-6 if name == "gspo" else 1e-3  # its bounds are so tight that a larger step clips every trajectory
     for tokens in (1, 1 << 20):
-        policy = load_policy(str(tiny_folder), device="cpu")
+        policy = fresh_tiny()
         agent = learner(policy, name, lr=lr, micro_batch_tokens=tokens, packed=packed, epochs=2, max_grad_norm=1e9)
         reports.append(agent.update(trees).metrics)
         gradients.append(torch.cat([p.grad.flatten() for _, p in policy.trainable() if p.grad is not None]))
@@ -131,10 +134,10 @@ def test_a_trajectory_may_be_cut_whatever_the_objective(
         assert [r[metric] for r in reports] == pytest.approx([reports[1][metric]] * 2, rel=1e-3, abs=1e-6)
 
 
-def test_threads_change_nothing_but_low_order_bits(batch: list[Sample], tiny_folder: object) -> None:
+def test_threads_change_nothing_but_low_order_bits(batch: list[Sample], fresh_tiny: Fresh) -> None:
     weights, norms = [], []
     for threads in (1, 2, 2, 3):
-        policy = load_policy(str(tiny_folder), device="cpu")
+        policy = fresh_tiny()
         agent = learner(policy, "grpo", {"kl_beta": 0.1}, threads=threads, micro_batch_tokens=60, lr=1e-4)
         norms.append([agent.update(batch).metrics["grad_norm"] for _ in range(2)])
         weights.append(torch.cat([p.detach().flatten() for _, p in policy.trainable()]))
@@ -162,12 +165,12 @@ def test_schedules_see_how_far_training_is(tiny: Policy, monkeypatch: pytest.Mon
     assert seen == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
-def test_only_the_speed_changes_with_the_layout(tiny_folder: object) -> None:
+def test_only_the_speed_changes_with_the_layout(fresh_tiny: Fresh) -> None:
     """The same curves over ten updates: losses, entropies, gradient norms, and in the end the weights."""
-    batches = [samples(load_policy(str(tiny_folder), device="cpu"), num_groups=g) for g in (2, 3)]
+    batches = [samples(fresh_tiny(), num_groups=g) for g in (2, 3)]
     curves, weights = [], []
     for packed in (True, False):
-        policy = load_policy(str(tiny_folder), device="cpu")
+        policy = fresh_tiny()
         agent = learner(policy, "grpo", {"kl_beta": 0.1}, packed=packed, updates_per_step=2, lr=1e-4)
         reports = [agent.update(batches[i % 2]).metrics for i in range(5)]
         curves.append([r[name] for r in reports for name in ("loss", "grad_norm", "entropy", "kl", "ratio")])
@@ -237,15 +240,15 @@ def test_the_kl_in_the_reward_needs_a_reference_and_has_one(tiny: Policy) -> Non
     assert agent.update(later).advantages != pytest.approx(advantages(plain, later), abs=1e-2)
 
 
-def test_saved_and_restored_state_continues_bit_for_bit(tiny_folder: object) -> None:
-    policy = load_policy(str(tiny_folder), device="cpu")
+def test_saved_and_restored_state_continues_bit_for_bit(fresh_tiny: Fresh) -> None:
+    policy = fresh_tiny()
     batches = [samples(policy), samples(policy, size=5)]
     agent = learner(policy, schedule="cosine", warmup_steps=2)
     agent.update(batches[0])
     weights = copy.deepcopy(policy.model.state_dict())
     tensors, values = agent.state_dict()
     agent.update(batches[1])
-    fresh = load_policy(str(tiny_folder), device="cpu")
+    fresh = fresh_tiny()
     fresh.model.load_state_dict(weights)
     resumed = learner(fresh, schedule="cosine", warmup_steps=2)
     resumed.load_state_dict(tensors, values)

@@ -122,6 +122,7 @@ def test_a_server_that_stays_away_is_a_typed_error_and_the_store_comes_back(
         assert store.verify().ok
 
 
+@pytest.mark.opt_in
 def test_an_outage_is_waited_for_longer_than_a_server_that_never_answered(
     own_server: PostgresServer, group: Make, run: RunRecord, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -119,7 +119,7 @@ def test_where_servers_are_does_not_make_another_recipe(tiny_folder: Path, tmp_p
     assert one.hash == two.hash != recipe(tiny_folder, tmp_path, [], "engine.vllm.dtype=bfloat16").hash
 
 
-@pytest.mark.parametrize("partial", ["true", "false"])
+@pytest.mark.parametrize("partial", ["true", pytest.param("false", marks=pytest.mark.opt_in)])
 def test_servers_sample_while_the_learner_computes(
     partial: str, tiny: Policy, tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ from askesis.training import evolving
 from askesis.training.evolving import merge, scores_of
 from askesis.training.rundir import RunDir
 from evolving_runs import Mute, final, groups_of, parity, small, start
+from small_run import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +62,13 @@ def test_a_run_leaves_what_a_gradient_run_leaves(unbroken: Path, tiny_folder: Pa
     }
 
 
-class Interrupted(BaseException):
-    """Stands for the process's end: nothing may catch it."""
-
-
 @pytest.mark.parametrize(
     ("owner", "place", "times"),
     [
-        (EvolutionLearner, "put_on", 15),
         (EvolutionLearner, "tell", 2),
         (Store, "append_groups", 3),
-        (Store, "consume", 2),
+        pytest.param(EvolutionLearner, "put_on", 15, marks=pytest.mark.opt_in),
+        pytest.param(Store, "consume", 2, marks=pytest.mark.opt_in),
         pytest.param(EvolutionLearner, "put_on", 2, marks=pytest.mark.opt_in),
         pytest.param(EvolutionLearner, "tell", 1, marks=pytest.mark.opt_in),
         pytest.param(EvolutionLearner, "tell", 3, marks=pytest.mark.opt_in),
@@ -108,7 +105,7 @@ def test_a_run_that_stops_anywhere_resumes_to_the_same_end(
     [
         ["policy.dtype=bfloat16"],
         pytest.param(["policy.lora_rank=2"], marks=pytest.mark.opt_in),
-        ["learner.evolution.method=es", "sampling.temperature=1.0"],
+        pytest.param(["learner.evolution.method=es", "sampling.temperature=1.0"], marks=pytest.mark.opt_in),
     ],
 )
 def test_other_weights_and_sampling_resume_too(more: list[str], tiny_folder: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from askesis.store import Group, Store
 from askesis.training import ray_pool
 from askesis.training.remote import Base, PopulationWorker, RemoteEvaluator, Scores, WorkerLost, _parts
 from evolving_runs import final, groups_of, parity, small, start
+from small_run import Interrupted
 
 
 class Here:
@@ -119,12 +120,10 @@ def test_rewards_alone_are_enough(
     assert all(not m.trace.calls and m.trace.events[0]["tokens"] > 0 and m.verdict.reward is not None for m in members)
 
 
+@pytest.mark.opt_in
 def test_a_run_resumed_between_its_two_populations(
     local: object, remote: type[Here], tiny_folder: Path, tmp_path: Path
 ) -> None:
-    class Interrupted(BaseException):
-        pass
-
     def stop(self: RemoteEvaluator, scores: Scores) -> None:
         raise Interrupted
 

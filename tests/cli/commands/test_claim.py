@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from askesis.claims import Arm, Metric, Part, Role, Scale, Setting, Study
+from askesis.claims import Arm, Claim, Metric, Part, Role, Scale, Setting, Study
 from askesis.claims.catalog import CLAIMS, find_study
 from askesis.claims.checking import claim_folder
 from askesis.claims.judging import judge
 from askesis.claims.reading import Count, FinishedRun, held_out_pass
 from askesis.cli import main
+from askesis.cli.commands import claim
 from askesis.cli.commands.claim import exit_code
 
 Ask = Callable[..., tuple[int, str, str]]
@@ -36,29 +38,40 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return run
 
 
-EVERY_TIME = ("a-nsr",)
-"""A study; tests/claims/test_experiment.py does the same with an experiment."""
+each = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.opt_in) for name in CLAIMS])
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in EVERY_TIME else pytest.param(name, marks=pytest.mark.opt_in) for name in CLAIMS]
-)
+@each
 def test_every_claim_runs_from_start_to_end(name: str, ask: Ask) -> None:
-    study = find_study(name)
-    code, out, err = ask(name, "--scale", "smoke", "--json")
+    runs_from_start_to_end(find_study(name), ask)
+
+
+def test_two_arms_of_a_claim_run_from_start_to_end(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = find_study("a-nsr")
+    assert isinstance(whole, Study)
+    method = next(arm for arm in whole.arms if arm.role is Role.METHOD)
+    rival = next(arm for arm in whole.arms if arm.role is Role.BASELINE)
+    parts = tuple(part for part in whole.parts if part.against is None)
+    study = replace(whole, arms=(method, rival), parts=parts)
+    monkeypatch.setattr(claim, "find_study", lambda name: study)
+    runs_from_start_to_end(study, ask)
+    code, out, err = ask(study.name, "--scale", "smoke")  # again: nothing is trained, and this time a person reads it
+    assert code == 0 and "not judged" in out and f"{method.name} minus this" in out, err
+    assert str(claim_folder(study, "smoke")) in out
+
+
+def runs_from_start_to_end(study: Claim, ask: Ask) -> None:
+    code, out, err = ask(study.name, "--scale", "smoke", "--json")
     assert code == 0, err
     line = json.loads(out.splitlines()[-1])
     promised = ["claim", "holds", "scale", "seeds", "method", "baselines", "effect", "ci", "wall_s"]
-    assert list(line) == promised and line["holds"] is None and line["claim"] == name and line["seeds"] == 1
+    assert list(line) == promised and line["holds"] is None and line["claim"] == study.name and line["seeds"] == 1
     assert {line["method"]["name"], *line["baselines"]} == {arm.name for arm in study.arms}
     assert set(line["method"]["settings"]) == {setting.name for setting in study.settings}
     folder = claim_folder(study, "smoke")
     made = folder.glob("*/run.json" if isinstance(study, Study) else "*-0-*.json")
     assert len(list(made)) == len(study.arms) * len(study.settings) == err.count(" seed 0: ")
     assert json.loads((folder / "result.json").read_text())["statement"] == study.statement
-    if name == CLAIMS[0]:  # again: nothing is trained, and this time a person reads it
-        code, out, err = ask(name, "--scale", "smoke")
-        assert code == 0 and "not judged" in out and "a_nsr minus this" in out and str(folder) in out
 
 
 def test_the_list(ask: Ask) -> None:

@@ -17,13 +17,21 @@ NO_ANSWER = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rus
 # Seconds pass until these have drawn a task.
 SLOW = {
     "ab",
+    "advanced_geometry",
     "arc_agi",
+    "codeio",
+    "countdown",
     "figlet_font",
     "futoshiki",
     "group_anagrams",
     "intermediate_integration",
     "knight_swap",
     "puzzle24",
+    "quantum_lock",
+    "rearc",
+    "simple_integration",
+    "sokoban",
+    "word_ladder",
     "zebra_puzzles",
 }
 GARBAGE = ["", "nan", "[NaN, NaN, NaN, NaN]", "((((", "-1", "{}", "\x00\ud800", "9" * 5000, "nani", "0/0", "x.y()"]

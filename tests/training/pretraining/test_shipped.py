@@ -56,7 +56,7 @@ def test_it_adds_better_by_steps_than_at_once_and_seldom_takes_them() -> None:
 @pytest.mark.skipif("nano-search" not in BUILT_IN, reason="its weights are not in this copy")
 def test_nano_search_looks_two_facts_up_and_goes_wrong_often_enough_to_learn() -> None:
     """The record's shape on a few questions: it knows both contexts, and sampling it leaves room for training."""
-    scores = {(s.context, s.hops): s for s in evaluate_searching(POLICIES / "nano-search", [2], tasks=40, seed=2)}
+    scores = {(s.context, s.hops): s for s in evaluate_searching(POLICIES / "nano-search", [2], tasks=24, seed=2)}
     for context in ("full", "compact_memory"):
         assert scores[context, 2].greedy > 0.7
         assert 0.15 < scores[context, 2].sampled < 0.75

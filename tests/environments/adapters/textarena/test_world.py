@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
-
-pytest.importorskip("textarena", reason="the extra `textarena` is not installed")
 
 from askesis.environments import check_environment, make_world
 from askesis.environments.adapters.episode import Episode
 from askesis.environments.protocol import Done, Turn, World
 from askesis.errors import RecipeError
 from askesis.trace.types import Verdict
+
+# Not imported to find out: it takes long, in every process that collects tests.
+pytestmark = pytest.mark.skipif(find_spec("textarena") is None, reason="the extra `textarena` is not installed")
 
 
 @pytest.mark.parametrize(
