@@ -21,6 +21,7 @@ from askesis.errors import AskesisError
 from askesis.recipe import Recipe, Resolved
 from askesis.store import Group, Store
 from askesis.trace import Task
+from askesis.training.asynchronous import patience_s
 from askesis.training.loop import TrainingResult, train
 from askesis.training.preflight import prepare
 from askesis.training.progress import PlainProgress
@@ -243,6 +244,12 @@ class EndOfTasks:
 
     def distinct_tasks(self, split: str, n: int) -> list[Task]:
         return self._inner.distinct_tasks(split, n)
+
+
+def test_a_worker_that_hangs_is_waited_for_until_it_is_replaced(tiny_folder: Path, tmp_path: Path) -> None:
+    whole = [*ASYNC, "asynchronous.partial_rollouts=false"]
+    here, ray = (small(tiny_folder, tmp_path, *whole, f"cluster.kind={kind}").recipe for kind in ("local", "ray"))
+    assert patience_s(ray) > ray.cluster.timeout_s and patience_s(here) == patience_s(ray) - ray.cluster.timeout_s
 
 
 def test_what_begins_groups_may_die_and_the_run_ends_with_its_cause(tiny_folder: Path, tmp_path: Path) -> None:

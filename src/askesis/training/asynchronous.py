@@ -47,13 +47,16 @@ def make_schedule(recipe: Recipe, learner: GradientLearner) -> Schedule:
 
 
 def patience_s(recipe: Recipe) -> float:
-    """How long a group may take at the very most, seconds: every session of it has a deadline for each of its waits."""
-    rollout, agent = recipe.rollout, recipe.agent
+    """How long a group may take at the very most, seconds: every session of it has a deadline for each of its waits,
+    and a worker elsewhere that hangs is replaced after ``cluster.timeout_s``.
+    """
+    rollout, agent, cluster = recipe.rollout, recipe.agent, recipe.cluster
     session_s = rollout.max_session_s + (4 + agent.calls_per_reply) * rollout.call_timeout_s
     section = recipe.asynchronous
     groups = section.max_ahead or rollout.groups_per_step * (section.max_staleness + 1)
     rounds = -(-groups * rollout.group_size // rollout.max_concurrent)
-    return 2 * session_s * rounds * (2 if rollout.missing_members == "retry" else 1)
+    played_s = 2 * session_s * rounds * (2 if rollout.missing_members == "retry" else 1)
+    return played_s + (cluster.timeout_s if cluster.kind == "ray" else 0.0)
 
 
 class Overlapping:
