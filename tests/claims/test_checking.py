@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from askesis.claims.checking import check, claim_folder
+from askesis.claims.code import code_digest
 from askesis.errors import RecipeError
 
 
@@ -16,6 +17,7 @@ def test_a_claim_leaves_its_runs_and_its_result(make_study: Any, tmp_path: Path)
     study = make_study()
     result = check(study, "smoke", folder=tmp_path / "c")
     record = json.loads((tmp_path / "c" / "result.json").read_text())
+    assert record["versions"]["code"] == code_digest()[:12]
     assert result.holds is None and record["claim"] == "tiny" and record["wall_s"] == round(result.wall_s, 1)
     names = {p.name for p in (tmp_path / "c").iterdir()}
     assert {"result.json", "result.svg", "store.db", "clock.json"} <= names

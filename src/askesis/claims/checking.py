@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from askesis.claims.claim import Claim, Plan
+from askesis.claims.code import code_digest
 from askesis.claims.drawing import draw
 from askesis.claims.judging import ClaimResult, judge
 from askesis.claims.records import store_result, to_record
@@ -68,7 +69,7 @@ def check(
 
     runs = make_runs(plans, workers=scale.workers, notify=told)
     result = judge(study, scale_name, num_seeds, runs, wall_s=watch.save())
-    found = versions()
+    found = versions() | {"code": code_digest()[:12]}
     store_result(result, place / "store.db", found)
     record = to_record(result, found)
     write_json(place / "result.json", record)

@@ -68,7 +68,8 @@ arms are compared in pairs. Language models are the built-in policy. Intervals a
 and held-out items. A claim holds only if every part of it does; one that fails stays here. A result on a small model
 says nothing about a large one.
 
-`askesis claim` lists the claims, `askesis claim NAME` checks one: exit code 0 when it holds, 1 when it does not.
+`askesis claim` lists the claims, `askesis claim NAME` checks one: exit code 0 when it holds, 1 when it does not. Among
+the versions of a result, `code` is the hash of the package's files that made it; `askesis claim --json` names yours.
 """
 
 

@@ -14,6 +14,7 @@ import pytest
 from askesis.claims import Arm, Claim, Metric, Part, Role, Scale, Setting, Study
 from askesis.claims.catalog import CLAIMS, find_study
 from askesis.claims.checking import claim_folder
+from askesis.claims.code import code_digest
 from askesis.claims.judging import judge
 from askesis.claims.reading import Count, FinishedRun, held_out_pass
 from askesis.cli import main
@@ -76,7 +77,8 @@ def runs_from_start_to_end(study: Claim, ask: Ask) -> None:
 
 def test_the_list(ask: Ask) -> None:
     code, out, _ = ask("--json")
-    assert code == 0 and set(json.loads(out)["claims"]) == set(CLAIMS)
+    said = json.loads(out)
+    assert code == 0 and set(said["claims"]) == set(CLAIMS) and said["code"] == code_digest()[:12]
     code, out, _ = ask()
     assert code == 0 and all(number in out for number in ("2605.07137", "2605.00425", "2605.03327", "2602.10693"))
 

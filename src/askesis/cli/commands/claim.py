@@ -8,6 +8,7 @@ import traceback
 from askesis.claims.catalog import CLAIMS, find_study
 from askesis.claims.checking import check, claim_folder
 from askesis.claims.claim import Claim, Plan, number
+from askesis.claims.code import code_digest
 from askesis.claims.judging import ClaimResult
 from askesis.claims.records import closing_line
 from askesis.claims.running import FailedRun, Finished
@@ -53,7 +54,8 @@ def exit_code(result: ClaimResult) -> int:
 def _list(*, json_output: bool) -> None:
     studies = [find_study(name) for name in CLAIMS]
     if json_output:
-        output.emit({"claims": {s.name: {"paper": s.paper, "statement": s.statement} for s in studies}})
+        said = {s.name: {"paper": s.paper, "statement": s.statement} for s in studies}
+        output.emit({"claims": said, "code": code_digest()[:12]})
         return
     output.table(("claim", "paper", "says"), [(s.name, s.paper, s.statement) for s in studies])
 
