@@ -134,7 +134,7 @@ def both(
         start = weights_of(policy)
         batch = batch_of(policy, num_groups)
         outcomes.append(outcome(make(policy, algorithm, settings), batch))
-        assert float((outcomes[-1].weights - start).abs().max()) > 1e-5  # something was learned
+        assert float((outcomes[-1].weights - start).abs().max()) > settings.lr / 2  # something was learned
     compare(*outcomes)
 
 
