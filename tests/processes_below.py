@@ -32,3 +32,13 @@ def alive(processes: set[tuple[int, str]]) -> set[tuple[int, str]]:
             if fields[0] != "Z" and fields[19] == born:
                 found.add((pid, born))
     return found
+
+
+def actors_below(pid: int, kind: str) -> list[int]:
+    """Processes below ``pid`` that are actors of this class in a Ray that was started there."""
+    found = []
+    for child, _ in descendants(pid):
+        with suppress(OSError):
+            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(f"ray::{kind}".encode()):
+                found.append(child)
+    return found

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from askesis.errors import AskesisError
 from askesis.recipe import load_recipe
 from askesis.training.ray_ranks import RayRanks
+from processes_below import actors_below
 from small_run import final, small, start
 
 ON_RAY = ["cluster.kind=ray", "cluster.learner_ranks=2"]
@@ -31,12 +31,7 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
 
 def actors() -> list[int]:
     """Processes of the ranks."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (folder / "cmdline").read_bytes().startswith(b"ray::_Actor"):
-                found.append(int(folder.name))
-    return found
+    return actors_below(os.getpid(), "_Actor")
 
 
 def kill_once() -> Callable[[], None]:
@@ -51,7 +46,17 @@ def kill_once() -> Callable[[], None]:
     return kill
 
 
+@pytest.fixture
+def ray_ends() -> Iterator[None]:
+    """A Ray that ranks started stays until its process ends; other tests start their own."""
+    import ray
+
+    yield
+    ray.shutdown()
+
+
 @needs_ray
+@pytest.mark.usefixtures("ray_ends")
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 @pytest.mark.timeout(600)

@@ -32,7 +32,7 @@ from askesis.training.rollouts import LocalRollouts, make_rollouts
 from askesis.training.rundir import RunDir
 from askesis.training.sampler import Sampler
 from fake_vllm import fakes
-from processes_below import alive, descendants
+from processes_below import actors_below, alive, descendants
 from small_run import final, parity, small, start
 from worker_threads import Threads
 
@@ -253,19 +253,9 @@ def nano(*more: str) -> Recipe:
     return load_recipe(None, [*NANO, *more]).recipe
 
 
-def actors(kind: str) -> list[int]:
-    """Processes of Ray's actors."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (folder / "cmdline").read_bytes().startswith(f"ray::{kind}".encode()):
-                found.append(int(folder.name))
-    return found
-
-
 def kill_one(kind: str, chance: random.Random, after_s: float) -> list[int]:
     time.sleep(after_s)
-    for pid in chance.sample(found, 1) if (found := actors(kind)) else []:
+    for pid in chance.sample(found, 1) if (found := actors_below(os.getpid(), kind)) else []:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             return [pid]
@@ -274,7 +264,7 @@ def kill_one(kind: str, chance: random.Random, after_s: float) -> list[int]:
 
 def gone(kind: str, within_s: float = 20.0) -> bool:
     limit = time.monotonic() + within_s
-    while actors(kind):
+    while actors_below(os.getpid(), kind):
         if time.monotonic() > limit:
             return False
         time.sleep(0.2)
@@ -375,7 +365,7 @@ class TestRealRay:
                 await rollouts.play(specs(recipe, 4, 0, world))
                 while len(rollouts._dispatcher._workers) < 2:  # both are there
                     await asyncio.sleep(0.1)
-                os.kill(actors("RolloutActor")[0], signal.SIGSTOP)
+                os.kill(actors_below(os.getpid(), "RolloutActor")[0], signal.SIGSTOP)
                 rollouts._dispatcher._pool._link._timeout_s = 10.0  # type: ignore[attr-defined]
                 return await rollouts.play(specs(recipe, 4, 1, world))
             finally:
@@ -395,7 +385,7 @@ class TestRealRay:
         def kill() -> None:
             chance = random.Random(3)
             while not stop.is_set() and len(killed) < 3:
-                if actors("RolloutActor"):
+                if actors_below(os.getpid(), "RolloutActor"):
                     kind = ("RolloutActor", "EnvironmentHost")[len(killed) % 2]
                     killed.extend(kill_one(kind, chance, chance.uniform(0.5, 2.0)))
                     stop.wait(6)
@@ -456,7 +446,13 @@ def test_no_process_outlives_the_driver(end: str, tmp_path: Path) -> None:
         "cluster.kind=ray",
         "cluster.environment_workers=1",
     ]
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    driver = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit it ignored
+    )
     seen: set[tuple[int, str]] = set()
     live = tmp_path / "run" / "live.json"
     try:
