@@ -35,12 +35,12 @@ test-long: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m opt_in
 
 # Everything under kill -9, twenty times each; Ray, real PostgreSQL (apt-get install postgresql, or those tests are
-# skipped and say so), then the real vLLM. Ray and vLLM are installed for it. Two processes, a file at a time.
+# skipped and say so), then the real vLLM. Ray and vLLM are installed for it. Three processes, a file at a time.
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest -rs --durations=20 \
-		-n 2 --dist loadfile -m 'opt_in or not opt_in' -k 'not every_algorithm_in and not any_number_of_micro' \
-		tests/cluster/test_failures.py tests/learners/ranks/test_learner.py tests/training/test_ray_rollouts.py \
+		-n 3 --dist loadfile -m 'opt_in or not opt_in' -k 'not every_algorithm_in and not any_number_of_micro' \
+		tests/training/test_ray_rollouts.py tests/learners/ranks/test_learner.py tests/cluster/test_failures.py \
 		tests/store/test_postgres.py tests/store/test_copying.py tests/training/test_records.py \
 		tests/training/test_asynchronous.py tests/training/test_ray_ranks.py tests/training/test_ray_pool.py \
 		tests/training/test_ray_link.py tests/training/test_ray_hosts.py

@@ -34,6 +34,22 @@ SMALL = [
     "run.threads=1",
 ]
 
+NANO = [
+    "policy.name=nano",
+    "environment.family=decimal_chain_sum",
+    "agent.format=tags",
+    "sampling.max_tokens=24",
+    "rollout.groups_per_step=4",
+    "rollout.group_size=4",
+    "evaluation.num_tasks=0",
+    "algorithm.options.kl_beta=0.0",
+    "training.lr=1e-5",
+    "run.threads=1",
+    "cluster.cpus_per_worker=0.5",
+    "cluster.cpus_per_environment_worker=0.5",
+]
+"""The built-in policy in a world that workers elsewhere can open."""
+
 
 class Interrupted(BaseException):
     """Stands for the process's end: nothing may catch it."""

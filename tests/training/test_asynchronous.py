@@ -224,7 +224,7 @@ def test_when_every_session_fails_the_run_says_why_and_keeps_nothing(tiny_folder
 def test_bad_sessions_are_counted_and_the_run_goes_on(tiny_folder: Path, tmp_path: Path) -> None:
     world = parity()
     flaky = replace(world, environment=FlakyEnvironment(world.environment, {Fault.RAISE: 0.3}, seed=1))
-    simulate(small(tiny_folder, tmp_path / "run", *ASYNC), flaky)
+    simulate(small(tiny_folder, tmp_path / "run", *ASYNC, "rollout.max_failed=1.0"), flaky)
     assert sum(Records(tmp_path / "run").metrics["failures"]) > 0
 
 
@@ -264,7 +264,7 @@ def test_a_session_that_hangs_ends_by_its_deadline_and_holds_up_its_own_group(
 ) -> None:
     world = parity()
     hangs = replace(world, environment=FlakyEnvironment(world.environment, {Fault.HANG: 0.2}, seed=3))
-    more = ["rollout.call_timeout_s=2", "asynchronous.admission=strict"]
+    more = ["rollout.call_timeout_s=2", "rollout.max_failed=1.0", "asynchronous.admission=strict"]
     simulate(small(tiny_folder, tmp_path / "run", *ASYNC, *more), hangs, mean_s=0.1)
     records = Records(tmp_path / "run")
     kinds = [m.verdict.error.kind for g in records.groups.values() for m in g.members if m.verdict.error]

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from askesis.errors import AskesisError
 from askesis.recipe import load_recipe
+from askesis.training.preflight import open_world
 from askesis.training.ray_ranks import RayRanks
 from processes_below import actors_below
-from small_run import final, small, start
+from small_run import NANO, start
 
 ON_RAY = ["cluster.kind=ray", "cluster.learner_ranks=2"]
 
@@ -46,6 +49,13 @@ def kill_once() -> Callable[[], None]:
     return kill
 
 
+def run(place: Path, *more: str) -> dict[str, torch.Tensor]:
+    """The weights in the end."""
+    resolved = load_recipe(None, [*NANO, "training.steps=6", f'run.dir="{place}"', *more])
+    start(resolved, open_world(resolved.recipe))
+    return load_file(place / "model" / "model.safetensors")
+
+
 @pytest.fixture
 def ray_ends() -> Iterator[None]:
     """A Ray that ranks started stays until its process ends; other tests start their own."""
@@ -60,12 +70,11 @@ def ray_ends() -> Iterator[None]:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 @pytest.mark.timeout(600)
-def test_ranks_in_ray_give_the_run_of_local_ranks(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start(small(tiny_folder, tmp_path / "local", "cluster.learner_ranks=2"))
-    start(small(tiny_folder, tmp_path / "ray", *ON_RAY))
-    assert final(tmp_path / "ray")[0] == final(tmp_path / "local")[0]
+def test_ranks_in_ray_give_the_run_of_local_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = run(tmp_path / "here", "cluster.learner_ranks=2")
+    ray = run(tmp_path / "ray", *ON_RAY)
+    for name, weight in here.items():  # workers sample in batches of their own, so low-order bits differ
+        assert torch.allclose(weight, ray[name], atol=1e-5), name
     call, kill, calls = RayRanks.call, kill_once(), 0
 
     def interrupted(self: RayRanks, requests: object) -> object:
@@ -76,7 +85,7 @@ def test_ranks_in_ray_give_the_run_of_local_ranks(
         return call(self, requests)  # type: ignore[arg-type]
 
     monkeypatch.setattr(RayRanks, "call", interrupted)
-    start(small(tiny_folder, tmp_path / "killed", *ON_RAY))
+    killed = run(tmp_path / "killed", *ON_RAY)
     assert calls > 40
-    assert final(tmp_path / "killed")[0] == final(tmp_path / "local")[0]
+    assert all(torch.equal(weight, ray[name]) for name, weight in killed.items())
     assert not actors()

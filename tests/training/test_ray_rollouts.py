@@ -33,7 +33,7 @@ from askesis.training.rundir import RunDir
 from askesis.training.sampler import Sampler
 from fake_vllm import fakes
 from processes_below import actors_below, alive, descendants
-from small_run import final, parity, small, start
+from small_run import NANO, final, parity, small, start
 from worker_threads import Threads
 
 RAY = ["cluster.kind=ray", "algorithm.options.kl_beta=0.0"]
@@ -222,21 +222,6 @@ def test_without_ray_it_is_said_how_to_get_it(
 
 
 # With a real Ray.
-
-NANO = [
-    "policy.name=nano",
-    "environment.family=decimal_chain_sum",
-    "agent.format=tags",
-    "sampling.max_tokens=24",
-    "rollout.groups_per_step=4",
-    "rollout.group_size=4",
-    "evaluation.num_tasks=0",
-    "algorithm.options.kl_beta=0.0",
-    "training.lr=1e-5",
-    "run.threads=1",
-    "cluster.cpus_per_worker=0.5",
-    "cluster.cpus_per_environment_worker=0.5",
-]
 
 
 @pytest.fixture(scope="module")
