@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +20,21 @@ if TYPE_CHECKING:
 
 
 # The same examples at every run, so that a failure is a failure of the code. HYPOTHESIS_PROFILE=search looks further.
-settings.register_profile("suite", derandomize=True)
+settings.register_profile("suite", derandomize=True, max_examples=50)
 settings.register_profile("search", max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+def pytest_configure() -> None:
+    """What tests import is looked through for garbage neither while it is imported nor later: that takes a while."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """See :func:`pytest_configure`."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -106,6 +106,7 @@ def test_a_failed_trial_is_shown_and_the_others_are_kept(tmp_path: Path) -> None
     assert len(list(tmp_path.glob("*.json"))) == 4
 
 
+@pytest.mark.opt_in
 def test_a_judged_experiment_has_a_verdict_a_page_a_picture_and_a_store(tmp_path: Path) -> None:
     result = check(experiment(shared=True), "laptop", folder=tmp_path)
     # The strongest rival is the one with the smallest error, and less is what the part asks for.

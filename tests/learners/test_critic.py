@@ -156,7 +156,7 @@ def test_a_critic_that_only_reads_leaves_the_policys_gradient_alone(fresh_tiny: 
     assert weights_hash(plain.model) == weights_hash(reading.model)
 
 
-@pytest.mark.parametrize("objective", ["ppo_clip", "vespo"])
+@pytest.mark.parametrize("objective", [pytest.param("ppo_clip", marks=pytest.mark.opt_in), "vespo"])
 def test_the_gradient_does_not_depend_on_the_cut_or_the_layout(objective: str, fresh_tiny: Fresh) -> None:
     """Also for an objective that needs whole trajectories, whose loss is differentiated in two passes."""
     norms = []

@@ -116,7 +116,18 @@ def trees(fresh_tiny: Fresh) -> list[Sample]:
     return forked(fresh_tiny())
 
 
-@pytest.mark.parametrize(("packed", "name"), [*((True, name) for name in ALL), (False, "grpo"), (False, "vespo")])
+COUPLED = ("grpo", "gspo", "vespo", "ppo", "dgpo_hellinger", "gigpo_aem", "oases")
+"""Presets whose losses couple tokens in different ways: every time; the others when they are asked for."""
+
+
+@pytest.mark.parametrize(
+    ("packed", "name"),
+    [
+        *((True, name) if name in COUPLED else pytest.param(True, name, marks=pytest.mark.opt_in) for name in ALL),
+        (False, "grpo"),
+        (False, "vespo"),
+    ],
+)
 def test_a_trajectory_may_be_cut_whatever_the_objective(
     name: str, packed: bool, trees: list[Sample], fresh_tiny: Fresh
 ) -> None:

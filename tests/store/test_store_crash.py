@@ -45,7 +45,7 @@ for number in range(started, 100_000):
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
 def test_kill_at_random_moments(tmp_path: Path) -> None:
     path, rng, confirmed = tmp_path / "s.db", random.Random(0), -1
-    for attempt in range(4):
+    for attempt in range(3):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path), str(confirmed + 1)], stdout=subprocess.PIPE, text=True
         )

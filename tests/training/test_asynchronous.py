@@ -137,6 +137,7 @@ def test_sessions_go_on_with_new_weights_and_say_which_token_is_whose(simulated:
                     assert branch.policy_version[branch.call == key].tolist() == own[key].versions.tolist()
 
 
+@pytest.mark.opt_in
 def test_without_partial_rollouts_a_session_keeps_its_weights(tiny_folder: Path, tmp_path: Path) -> None:
     simulate(small(tiny_folder, tmp_path / "run", *ASYNC, "asynchronous.partial_rollouts=false"))
     records = Records(tmp_path / "run")
@@ -145,6 +146,7 @@ def test_without_partial_rollouts_a_session_keeps_its_weights(tiny_folder: Path,
     assert 0 < max(records.ages) <= 2
 
 
+@pytest.mark.opt_in
 def test_strict_passes_over_what_grew_too_old_and_counts_it(tiny_folder: Path, tmp_path: Path) -> None:
     more = ["asynchronous.admission=strict", "asynchronous.max_staleness=1", "training.steps=8"]
     simulate(small(tiny_folder, tmp_path / "run", *ASYNC, *more), mean_s=1.0, sigma=2.0)

@@ -65,7 +65,7 @@ def test_a_run_leaves_what_a_gradient_run_leaves(unbroken: Path, tiny_folder: Pa
 @pytest.mark.parametrize(
     ("owner", "place", "times"),
     [
-        (EvolutionLearner, "tell", 2),
+        pytest.param(EvolutionLearner, "tell", 2, marks=pytest.mark.opt_in),
         (Store, "append_groups", 3),
         pytest.param(EvolutionLearner, "put_on", 15, marks=pytest.mark.opt_in),
         pytest.param(Store, "consume", 2, marks=pytest.mark.opt_in),
@@ -103,7 +103,7 @@ def test_a_run_that_stops_anywhere_resumes_to_the_same_end(
 @pytest.mark.parametrize(
     "more",
     [
-        ["policy.dtype=bfloat16"],
+        pytest.param(["policy.dtype=bfloat16"], marks=pytest.mark.opt_in),
         pytest.param(["policy.lora_rank=2"], marks=pytest.mark.opt_in),
         pytest.param(["learner.evolution.method=es", "sampling.temperature=1.0"], marks=pytest.mark.opt_in),
     ],

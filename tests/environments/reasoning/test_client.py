@@ -74,6 +74,7 @@ def test_a_hanging_scorer_is_killed_at_its_deadline_and_replaced(worker: Worker)
     assert pid(worker) != number
 
 
+@pytest.mark.opt_in
 def test_a_worker_that_overruns_its_processor_time_dies_without_us(worker: Worker) -> None:
     worker.request("prepare", deadline_s=60, **COUNTDOWN)
     with pytest.raises(WorkerFailure) as caught:
