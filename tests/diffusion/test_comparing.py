@@ -36,6 +36,7 @@ def test_heun_counts_its_evaluations() -> None:
     assert found.evaluations == (5,)
 
 
+@pytest.mark.opt_in
 def test_the_picture_is_the_same_every_time(compared: Comparison, tmp_path: Path) -> None:
     first, second = tmp_path / "deep" / "a.svg", tmp_path / "b.svg"
     draw_comparison(compared, first)

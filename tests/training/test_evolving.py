@@ -255,6 +255,7 @@ def test_scores_use_what_the_recipe_lets_them() -> None:
         scores_of([group([None, 1.0])], drop, size=2)
 
 
+@pytest.mark.opt_in
 def test_whoever_evaluates_gets_seeds_and_gives_sessions(
     unbroken: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

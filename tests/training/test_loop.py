@@ -142,7 +142,8 @@ def flaky(world: World, rates: dict[Fault, float]) -> World:
 
 
 def test_bad_sessions_are_counted_and_the_run_goes_on(tiny_folder: Path, tmp_path: Path) -> None:
-    resolved = small(tiny_folder, tmp_path / "run", "rollout.call_timeout_s=1", "rollout.group_size=8")
+    more = ["rollout.call_timeout_s=1", "rollout.group_size=8", "rollout.max_failed=1.0"]
+    resolved = small(tiny_folder, tmp_path / "run", *more)
     rates = dict.fromkeys((Fault.RAISE, Fault.GARBAGE, Fault.NAN, Fault.CRASH_CLOSE), 0.05) | {Fault.HANG: 0.01}
     start(resolved, flaky(parity(), rates))
     with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
