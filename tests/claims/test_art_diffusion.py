@@ -11,7 +11,10 @@ from askesis.diffusion import HAND_MADE
 TINY = {"num_samples": 12, "reference_steps": 12, "iterations": 1, "batch": 4, "training_steps": 1}
 
 
-@pytest.mark.parametrize(("setting", "laws"), [("2 dimensions", 1), ("unseen mixtures", 3), ("digits", 1)])
+@pytest.mark.parametrize(
+    ("setting", "laws"),
+    [("2 dimensions", 1), ("unseen mixtures", 3), pytest.param("digits", 1, marks=pytest.mark.opt_in)],
+)
 def test_every_arm_is_measured_on_the_same_laws(setting: str, laws: int) -> None:
     trials = {arm.name: run(setting, arm.name, 0, TINY) for arm in STUDY.arms}
     for trial in trials.values():

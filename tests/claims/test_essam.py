@@ -43,6 +43,7 @@ def test_the_roles() -> None:
     assert {name for name, role in roles.items() if role is Role.BASELINE} == {"es", "grpo"}
 
 
+@pytest.mark.opt_in
 def test_what_is_measured_of_a_run(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scale = STUDY.scale("smoke")
     small = replace(STUDY, recipe={**STUDY.recipe, "policy.name": str(tiny_folder)})

@@ -45,6 +45,7 @@ def test_the_bias_by_hand(aggregation: str, bias: float) -> None:
     assert memsearcher._over_plain_mean([(0.0, 1)]) is None
 
 
+@pytest.mark.opt_in
 def test_what_is_measured_of_a_run(tiny_folder: Path, tmp_path: Path) -> None:
     # The tiny model's context is too short for the long questions that are played of every run.
     small = replace(STUDY, recipe={**STUDY.recipe, "policy.name": str(tiny_folder)}, measure=None)

@@ -22,6 +22,7 @@ from askesis.training import loop
 from askesis.training.loop import TrainingResult, train
 from askesis.training.preflight import prepare
 from askesis.training.progress import PlainProgress
+from small_run import Interrupted
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "oases" / "quickstart.toml"
 SMALL = [
@@ -115,11 +116,8 @@ def test_a_run_keeps_states_and_answers_and_says_what_they_were_worth(unbroken: 
     assert not list((unbroken / "model").glob("*critic*"))
 
 
-class Interrupted(BaseException):
-    """Stands for the process's end: nothing may catch it."""
-
-
-@pytest.mark.parametrize("place", ["_samples", pytest.param("_checkpoint", marks=pytest.mark.opt_in)])
+@pytest.mark.opt_in
+@pytest.mark.parametrize("place", ["_samples", "_checkpoint"])
 def test_a_run_that_stops_resumes_to_the_same_end(
     place: str, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

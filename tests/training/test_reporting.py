@@ -57,6 +57,7 @@ def test_samples_pair_before_and_after_and_mark_what_was_sampled(run: RunDir) ->
     assert len([g for g in groups if g.title.startswith("training, step 2")]) == 2
 
 
+@pytest.mark.opt_in
 def test_the_page_is_written(run: RunDir, tmp_path: Path) -> None:
     assert write_report(run) == run.report
     assert "held out" in run.report.read_text()

@@ -76,6 +76,7 @@ def test_sampling_follows_its_generator(model: Qwen3ForCausalLM) -> None:
     assert len({tuple(row) for row in draw(0)}) > 1
 
 
+@pytest.mark.opt_in
 def test_scores_tell_a_thinker_from_a_guesser(model: Qwen3ForCausalLM) -> None:
     def score() -> FamilyScore:
         return evaluate(model, TOKENIZER, ["chain_sum"], size=3, seed=7, max_new_tokens=60)[0]
