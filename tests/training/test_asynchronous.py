@@ -10,14 +10,17 @@ import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from askesis.environments import World
 from askesis.environments.fakes import Fault, FlakyEnvironment, make_echo_world
 from askesis.environments.latency import with_latency
 from askesis.errors import AskesisError
+from askesis.learners.ranks.group import LocalRanks
 from askesis.recipe import Recipe, Resolved
 from askesis.store import Group, Store
 from askesis.trace import Task
@@ -209,6 +212,34 @@ def test_groups_that_teach_nothing_are_replaced(tiny_folder: Path, tmp_path: Pat
     records = Records(tmp_path / "run")
     assert records.metrics["num_groups"] == [2, 2, 2]
     assert len(records.used) > 6
+
+
+@pytest.mark.opt_in
+@pytest.mark.timeout(600)
+def test_ranks_learn_from_the_same_schedule_and_one_may_be_lost(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, *more: str) -> Path:
+        simulate(small(tiny_folder, tmp_path / name, *ASYNC, "training.lr=1e-5", *more))
+        return tmp_path / name
+
+    alone, both = run("alone"), run("both", "cluster.learner_ranks=2")
+    assert Records(both).schedule == Records(alone).schedule
+    one, two = (load_file(place / "model" / "model.safetensors") for place in (alone, both))
+    assert all(torch.allclose(weight, two[name], rtol=0, atol=1e-5) for name, weight in one.items())
+    call, calls = LocalRanks.call, 0
+
+    def interrupted(self: LocalRanks, requests: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 32:
+            os.kill(self.pids[0], signal.SIGKILL)
+        return call(self, requests)
+
+    monkeypatch.setattr(LocalRanks, "call", interrupted)
+    assert final(run("killed", "cluster.learner_ranks=2")) == final(both)
+    lost = Records(tmp_path / "killed").metrics["lost_ranks"]  # so far
+    assert lost[0] == 0 and lost[-1] == 1
 
 
 def test_when_every_session_fails_the_run_says_why_and_keeps_nothing(tiny_folder: Path, tmp_path: Path) -> None:
