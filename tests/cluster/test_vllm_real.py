@@ -377,3 +377,33 @@ def test_training_improves_the_reward(tmp_path: Path) -> None:
     print(f"reward {np.mean(reward[:4]):.3f} -> {np.mean(reward[-4:]):.3f}; drift {max(drift):.1e} nats")
     assert len(reward) == 16 and np.mean(reward[-4:]) > np.mean(reward[:4])
     assert max(drift) < 1e-4
+
+
+def test_sampling_and_learning_overlap(tmp_path: Path) -> None:
+    """Servers sample all the time; answers end with the weights that they began with, sessions' later calls do not."""
+    command = [
+        *(sys.executable, "-m", "askesis", "train", "recipes/quickstart.toml", "--json"),
+        *("engine.kind=vllm", f"engine.vllm.python={PYTHON}", 'engine.vllm.arguments=["--enforce-eager"]'),
+        *(f'run.dir="{tmp_path / "run"}"', "run.threads=1", "run.seed=902"),
+        *("asynchronous.enabled=true", "asynchronous.max_staleness=2", "training.steps=12", "training.warmup_steps=1"),
+        *("rollout.groups_per_step=4", "rollout.group_size=8", "evaluation.num_tasks=0", "training.checkpoint_every=0"),
+    ]
+    env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run_id = json.loads(done.stdout.strip().splitlines()[-1])["run"]
+    from askesis.store import Store
+
+    with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
+        metrics = store.metrics(run_id)
+        used, groups = store.consumed(run_id), list(store.groups(run_id, purpose="train"))
+        assert store.verify(heads=tmp_path / "run" / "heads.jsonl").ok
+    assert sorted(used.values()) == sorted(list(range(12)) * 4)
+    versions = [[set(call.versions.tolist()) for call in m.trace.calls] for g in groups for m in g.members]
+    assert all(len(call) == 1 for session in versions for call in session)
+    ages = [value for _, value in metrics["staleness_max"] if value is not None]
+    drift = [value for _, value in metrics["drift"] if value is not None]
+    print(f"staleness {max(ages):.0f} at most; drift {max(drift):.1e} nats")
+    assert 0 < max(ages) <= 2
+    assert max(drift) < 1e-4

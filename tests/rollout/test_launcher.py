@@ -133,6 +133,15 @@ def test_everything_ends_when_the_other_side_has_gone() -> None:
     assert peer.process.returncode == 0 and gone(child)
 
 
+def test_everything_ends_when_the_other_side_has_gone_with_answers_unread() -> None:
+    """The system then says that the connection was reset, in place of its end."""
+    with launched() as peer:
+        peer.hear()
+        out = peer.start(1, ["sh", "-c", "sleep 1000 & echo $!; sleep 1000"])
+        grandchild = wait_for_pid(out)
+    assert peer.process.returncode == 0 and gone(grandchild)
+
+
 def wait_for_pid(path: Path) -> int:
     deadline = time.monotonic() + 20
     while not (text := path.read_text()).endswith("\n"):

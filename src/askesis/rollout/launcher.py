@@ -49,7 +49,10 @@ def serve(control: socket.socket, wake: int) -> dict[str, Any] | None:
             _reap(control, children)
         if control.fileno() not in ready:
             continue
-        data, fds, _, _ = socket.recv_fds(control, 1 << 16, 3)
+        try:
+            data, fds, _, _ = socket.recv_fds(control, 1 << 16, 3)
+        except OSError:  # it has gone before it read our answers
+            data, fds = b"", []
         received += fds
         if not data or len(buffer) > _MAX_LINE:
             for child in children.values():
@@ -97,10 +100,13 @@ def _reap(control: socket.socket, children: dict[int, int]) -> None:
 
 
 def _kill(child: int) -> None:
-    """Kill a child that has not been reaped, with its group; a young one has not made its group yet."""
-    _kill_group(child)
+    """Kill a child that has not been reaped, with its group.
+
+    A young one has not made its group yet. So the child comes first: what is being killed starts nothing any more.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(child, signal.SIGKILL)
+    _kill_group(child)
 
 
 def _kill_group(leader: int) -> None:
