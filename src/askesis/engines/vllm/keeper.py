@@ -33,10 +33,12 @@ def main() -> None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(_GRACE_S)
             break
-    status = child.poll()
-    if status is not None:
-        print(f"askesis: the server ended with status {status}", flush=True)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+    try:
+        status = child.poll()
+        if status is not None:
+            print(f"askesis: the server ended with status {status}", flush=True)
+    finally:  # also when its log cannot be written
+        os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 if __name__ == "__main__":
