@@ -31,6 +31,7 @@ from askesis.engines.vllm.weights import write_snapshot
 from askesis.errors import EngineError
 from askesis.policy.loading import Policy, load_policy, weights_hash
 from askesis.recipe.schema import VllmSection
+from askesis.recipe.vllm import HOTTEST
 
 PYTHON = os.environ.get("ASKESIS_VLLM_PYTHON", "")
 T = TypeVar("T")
@@ -156,23 +157,27 @@ def test_what_was_sampled_is_what_the_learner_scores(site: Site, sampling: dict[
 
 
 def test_answers_follow_the_distribution(site: Site) -> None:
-    """First tokens of 600 answers to one prompt, against the probabilities: Pearson's statistic. At temperature 3, for
-    at 1 nano knows what it wants to say.
+    """First tokens of 600 answers to one prompt, against the probabilities: Pearson's statistic. At the highest
+    temperature of vLLM, for at 1 nano knows what it wants to say.
     """
-    base, warm = requests(site.policy, 1)[0], Sampling(max_tokens=1, temperature=3.0)
+    base, warm = requests(site.policy, 1)[0], Sampling(max_tokens=1, temperature=HOTTEST)
     asked = [
         Request(prefix=base.prefix, sampling=warm, stop_ids=base.stop_ids, seed=i, session=str(i)) for i in range(600)
     ]
     first = [done.tokens[0] for done in site.sample(asked)]
     with torch.no_grad():
-        p = site.policy.model(input_ids=torch.tensor([base.prefix])).logits[0, -1].div(3.0).softmax(-1)
-    common = [t for t in p.argsort(descending=True).tolist() if p[t] * 600 >= 5]
-    seen = np.array([first.count(t) for t in common] + [sum(t not in common for t in first)], dtype=float)
-    expected = np.array([float(p[t]) * 600 for t in common] + [600 * (1 - float(p[common].sum()))])
-    keep = expected >= 1
-    statistic, cells = float(((seen - expected) ** 2 / expected)[keep].sum()), int(keep.sum())
-    print(f"chi-square {statistic:.1f} with {cells - 1} degrees of freedom")
-    assert statistic < cells - 1 + 5 * math.sqrt(2 * max(cells - 1, 1))
+        p = site.policy.model(input_ids=torch.tensor([base.prefix])).logits[0, -1].div(HOTTEST).softmax(-1)
+    cells: list[list[int]] = [[]]
+    for token in p.argsort(descending=True).tolist():  # the rare ones together
+        if float(p[cells[-1]].sum()) * 600 >= 20:
+            cells.append([])
+        cells[-1].append(token)
+    seen = np.array([sum(t in cell for t in first) for cell in cells], dtype=float)
+    expected = np.array([600 * float(p[cell].sum()) for cell in cells])
+    statistic = float(((seen - expected) ** 2 / expected).sum())
+    freedom = len(cells) - 1
+    print(f"chi-square {statistic:.1f} with {freedom} degrees of freedom")
+    assert freedom >= 5 and statistic < freedom + 5 * math.sqrt(2 * freedom)
 
 
 def test_a_seed_names_an_answer(site: Site) -> None:
@@ -335,6 +340,37 @@ def test_a_killed_replica_loses_no_answer_and_comes_back(site: Site) -> None:
     assert gaps(site.policy, asked, site.sample(asked)).mean() < 1e-4
 
 
+def test_sampling_and_learning_overlap(site: Site, tmp_path: Path) -> None:
+    """An asynchronous run on a server that is there, which samples while the learner computes."""
+    replica = site.replicas[0]
+    command = [
+        *(sys.executable, "-m", "askesis", "train", "recipes/quickstart.toml", "--json"),
+        *("engine.kind=vllm", f'engine.vllm.urls=["{replica.server.url}"]', "sampling.max_context=512"),
+        *(f'run.dir="{tmp_path / "run"}"', "run.threads=1", "run.seed=902"),
+        *("asynchronous.enabled=true", "asynchronous.max_staleness=2", "training.steps=12", "training.warmup_steps=1"),
+        *("rollout.groups_per_step=4", "rollout.group_size=8", "evaluation.num_tasks=0", "training.checkpoint_every=0"),
+    ]
+    env = {**os.environ, "ASKESIS_VLLM_KEY": replica.process.key}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run_id = json.loads(done.stdout.strip().splitlines()[-1])["run"]
+    from askesis.store import Store
+
+    with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
+        metrics = store.metrics(run_id)
+        used, groups = store.consumed(run_id), list(store.groups(run_id, purpose="train"))
+        assert store.verify(heads=tmp_path / "run" / "heads.jsonl").ok
+    assert sorted(used.values()) == sorted(list(range(12)) * 4)
+    versions = [[set(call.versions.tolist()) for call in m.trace.calls] for g in groups for m in g.members]
+    assert all(len(call) == 1 for session in versions for call in session)
+    ages = [value for _, value in metrics["staleness_max"] if value is not None]
+    drift = [value for _, value in metrics["drift"] if value is not None]
+    print(f"staleness {max(ages):.0f} at most; drift {max(drift):.1e} nats")
+    assert 0 < max(ages) <= 2
+    assert max(drift) < 1e-4
+
+
 def test_closing_leaves_no_process(site: Site) -> None:
     groups = [replica.process.group for replica in site.replicas]
     assert all(members(group) for group in groups)
@@ -376,34 +412,4 @@ def test_training_improves_the_reward(tmp_path: Path) -> None:
     drift = [value for _, value in metrics["drift"] if value is not None]
     print(f"reward {np.mean(reward[:4]):.3f} -> {np.mean(reward[-4:]):.3f}; drift {max(drift):.1e} nats")
     assert len(reward) == 16 and np.mean(reward[-4:]) > np.mean(reward[:4])
-    assert max(drift) < 1e-4
-
-
-def test_sampling_and_learning_overlap(tmp_path: Path) -> None:
-    """Servers sample all the time; answers end with the weights that they began with, sessions' later calls do not."""
-    command = [
-        *(sys.executable, "-m", "askesis", "train", "recipes/quickstart.toml", "--json"),
-        *("engine.kind=vllm", f"engine.vllm.python={PYTHON}", 'engine.vllm.arguments=["--enforce-eager"]'),
-        *(f'run.dir="{tmp_path / "run"}"', "run.threads=1", "run.seed=902"),
-        *("asynchronous.enabled=true", "asynchronous.max_staleness=2", "training.steps=12", "training.warmup_steps=1"),
-        *("rollout.groups_per_step=4", "rollout.group_size=8", "evaluation.num_tasks=0", "training.checkpoint_every=0"),
-    ]
-    env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
-    run_id = json.loads(done.stdout.strip().splitlines()[-1])["run"]
-    from askesis.store import Store
-
-    with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:
-        metrics = store.metrics(run_id)
-        used, groups = store.consumed(run_id), list(store.groups(run_id, purpose="train"))
-        assert store.verify(heads=tmp_path / "run" / "heads.jsonl").ok
-    assert sorted(used.values()) == sorted(list(range(12)) * 4)
-    versions = [[set(call.versions.tolist()) for call in m.trace.calls] for g in groups for m in g.members]
-    assert all(len(call) == 1 for session in versions for call in session)
-    ages = [value for _, value in metrics["staleness_max"] if value is not None]
-    drift = [value for _, value in metrics["drift"] if value is not None]
-    print(f"staleness {max(ages):.0f} at most; drift {max(drift):.1e} nats")
-    assert 0 < max(ages) <= 2
     assert max(drift) < 1e-4

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -32,7 +30,7 @@ from askesis.training.rollouts import LocalRollouts, make_rollouts
 from askesis.training.rundir import RunDir
 from askesis.training.sampler import Sampler
 from fake_vllm import fakes
-from processes_below import actors_below, alive, descendants
+from processes_below import actors_below
 from small_run import NANO, final, parity, small, start
 from worker_threads import Threads
 
@@ -263,15 +261,15 @@ real = [needs_ray, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900
 class TestRealRay:
     pytestmark = real
 
-    def test_one_two_and_three_workers_and_this_process_sample_the_same_tokens(self, tmp_path: Path) -> None:
+    def test_one_and_three_workers_and_this_process_sample_the_same_tokens(self, tmp_path: Path) -> None:
         found = []
-        for number, more in enumerate(([], *(["cluster.kind=ray", f"cluster.workers={n}"] for n in (1, 2, 3)))):
+        for number, more in enumerate(([], *(["cluster.kind=ray", f"cluster.workers={n}"] for n in (1, 3)))):
             place = tmp_path / str(number)
             resolved = load_recipe(None, [*NANO, "training.steps=2", f'run.dir="{place}"', *more])
             start(resolved, open_world(resolved.recipe))
             found.append((stored(place), final(place)[0]))
-        assert found[0][0] == found[1][0] == found[2][0] == found[3][0]
-        assert found[1][1] == found[2][1] == found[3][1]  # the weights in the end, bit for bit
+        assert found[0][0] == found[1][0] == found[2][0]
+        assert found[1][1] == found[2][1]  # the weights in the end, bit for bit
         assert gone("RolloutActor")
 
     def test_rollout_workers_killed_at_random_moments(self) -> None:
@@ -410,52 +408,3 @@ class TestRealRay:
 
         with pytest.raises(RecipeError, match="no environment called 'nowhere'"):
             asyncio.run(main())
-
-
-@needs_ray
-@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("end", ["kill", "interrupt", "normal"])
-def test_no_process_outlives_the_driver(end: str, tmp_path: Path) -> None:
-    steps = 2 if end == "normal" else 500
-    file = tmp_path / "r.toml"
-    file.write_text("")
-    options = [*NANO, f"training.steps={steps}", f'run.dir="{tmp_path / "run"}"']
-    command = [
-        sys.executable,
-        "-m",
-        "askesis",
-        "train",
-        str(file),
-        *options,
-        "cluster.kind=ray",
-        "cluster.environment_workers=1",
-    ]
-    driver = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit it ignored
-    )
-    seen: set[tuple[int, str]] = set()
-    live = tmp_path / "run" / "live.json"
-    try:
-        limit = time.monotonic() + 300
-        while driver.poll() is None and time.monotonic() < limit:
-            seen |= descendants(driver.pid)
-            with suppress(OSError, ValueError):
-                if end != "normal" and json.loads(live.read_text()).get("step", 0) >= 1:
-                    driver.send_signal(signal.SIGKILL if end == "kill" else signal.SIGINT)
-                    break
-            time.sleep(0.3)
-        driver.wait(120)
-    finally:
-        driver.kill()
-    assert len(seen) > 4  # raylet, its helpers, workers
-    limit = time.monotonic() + 150  # Ray's own agents notice the end of their raylet late
-    while alive(seen) and time.monotonic() < limit:
-        time.sleep(0.5)
-    assert not alive(seen)
-    if end == "normal":
-        assert RunDir(tmp_path / "run").state()["status"] == "finished"

@@ -20,6 +20,7 @@ from askesis.recipe.places import (
     without_secrets,
 )
 from askesis.recipe.section import Option, Section
+from askesis.recipe.vllm import refuse_what_vllm_cannot
 
 __all__ = [
     "NOT_HASHED",
@@ -384,23 +385,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _learner_fits(self) -> Recipe:
         """A value that the chosen learner would ignore is a mistake of whoever gave it."""
+        refuse_what_vllm_cannot(self)
         kind = self.learner.kind
-        if self.engine.kind == "vllm" and self.training.staleness > 1:
-            raise ValueError(
-                f"training.staleness={self.training.staleness} needs two sets of weights, and engine.kind=vllm keeps "
-                "one; set training.staleness=1, or engine.kind=embedded"
-            )
-        elsewhere = self.cluster.kind != "local" or self.learner.evolution.side_by_side > 1
-        if self.engine.kind == "vllm" and kind == "evolution" and elsewhere:
-            raise ValueError(
-                "the members of an evolution are sampled by the embedded engine with cluster.kind=ray or "
-                "learner.evolution.side_by_side > 1; set engine.kind=embedded"
-            )
-        if self.engine.kind == "vllm" and self.cluster.kind == "ray" and self.states.evaluator == "frozen":
-            raise ValueError(
-                "states.evaluator=frozen samples from the first weights, which with engine.kind=vllm the workers of "
-                "cluster.kind=ray do not hold; set engine.kind=embedded, or cluster.kind=local"
-            )
         if kind == "gradient" and self.sampling.temperature == 0:
             raise ValueError(
                 "sampling.temperature=0 gives all answers to a task alike, and learner.kind=gradient learns from their "

@@ -55,9 +55,10 @@ def test_every_parameter_is_said_so_that_no_default_of_the_server_counts() -> No
     assert score_body([5, 6, 7], "nano")["sampling_params"]["prompt_logprobs"] == 0
 
 
-def test_a_temperature_that_vllm_would_raise_is_refused() -> None:
+@pytest.mark.parametrize("temperature", [0.005, 2.5])
+def test_a_temperature_that_vllm_would_raise_or_refuse_is_refused(temperature: float) -> None:
     with pytest.raises(EngineError, match="does not sample at this temperature"):
-        request_body(request(temperature=0.005), "nano")
+        request_body(request(temperature=temperature), "nano")
     assert request_body(request(temperature=0.0), "nano")["sampling_params"]["temperature"] == 0.0
 
 

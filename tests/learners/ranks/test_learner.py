@@ -248,32 +248,30 @@ def is_alive(pid: int) -> bool:
 @more
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("keep_every", [1, 3])
-def test_killed_ranks_change_nothing(keep_every: int, tiny_folder: Path) -> None:
-    quiet = Restarted(0)
-    agent, batch = run_of(tiny_folder, 0, quiet)
-    began = time.monotonic()
-    for _ in range(4):
-        agent.update(batch)
-    each = (time.monotonic() - began) / 4
-    unbroken, state = weights_of(agent.policy), agent.state_dict()
-    agent.close()
+def test_killed_ranks_change_nothing(keep_every: int, ranks: SharedRanks, tiny_folder: Path) -> None:
     kills = -(-KILLS // 2)
-    for number in range(-(-kills // 4)):
-        start = Restarted(number)
-        agent, batch = run_of(tiny_folder, 0, start, keep_every)
-        killed = start.chance.sample(range(4), min(kills - 4 * number, 4))
-        for update in range(4):
-            killer = start.kill_after(start.chance.uniform(0, each)) if update in killed else None
-            agent.update(batch)
-            if killer is not None:
-                killer.join()
-                agent.score(rows_of(batch))  # a rank that died after the last answer is noticed here
-        assert len(agent.losses) == len(killed) and all("was killed by SIGKILL" in text for text in agent.losses)
-        assert torch.equal(weights_of(agent.policy), unbroken)
-        ours, values = agent.state_dict()
-        assert values == state[1] and all(torch.equal(ours[name], t) for name, t in state[0].items())
-        agent.close()
-        assert not any(map(is_alive, start.seen))
+    updates = kills + 4
+    agent, batch = run_of(tiny_folder, 0, lambda: ranks)
+    began = time.monotonic()
+    for _ in range(updates):
+        agent.update(batch)
+    each = (time.monotonic() - began) / updates
+    unbroken, state = weights_of(agent.policy), agent.state_dict()
+    start = Restarted(keep_every)
+    agent, batch = run_of(tiny_folder, 0, start, keep_every)
+    killed = start.chance.sample(range(updates), kills)
+    for update in range(updates):
+        killer = start.kill_after(start.chance.uniform(0, each)) if update in killed else None
+        agent.update(batch)
+        if killer is not None:
+            killer.join()
+            agent.score(rows_of(batch))  # a rank that died after the last answer is noticed here
+    assert len(agent.losses) == kills and all("was killed by SIGKILL" in text for text in agent.losses)
+    assert torch.equal(weights_of(agent.policy), unbroken)
+    ours, values = agent.state_dict()
+    assert values == state[1] and all(torch.equal(ours[name], t) for name, t in state[0].items())
+    agent.close()
+    assert not any(map(is_alive, start.seen))
 
 
 @more

@@ -8,28 +8,27 @@ from typing import Any
 
 from askesis.engines.protocol import Completion, Request
 from askesis.errors import EngineError
+from askesis.recipe.vllm import COLDEST, HOTTEST, is_sampled_by_vllm
 
 __all__ = ["read_completion", "read_scores", "request_body", "score_body"]
 
 _SLACK = 1e-4
 """Nats by which rounding may lift a log-probability above 0."""
-_COLDEST = 0.01
-"""vLLM raises lower temperatures to this one, all but 0."""
 
 
 def request_body(request: Request, model: str) -> dict[str, Any]:
     """For ``POST /inference/v1/generate``. Every parameter is said, so that no default of the server's slips in.
 
     Raises:
-        EngineError: a temperature that vLLM would change.
+        EngineError: a temperature that vLLM would change or refuse.
     """
     drawn = request.sampling
-    if 0 < drawn.temperature < _COLDEST:
+    if not is_sampled_by_vllm(drawn.temperature):
         raise EngineError(
             "vLLM does not sample at this temperature",
             where="sampling.temperature",
             got=drawn.temperature,
-            expected=f"0 (the most probable token), or at least {_COLDEST}",
+            expected=f"0 (the most probable token), or {COLDEST} to {HOTTEST}",
         )
     return _body(
         request.prefix,
