@@ -11,12 +11,13 @@ export PYTHONDONTWRITEBYTECODE :=
 
 setup: $(STAMP)
 
-# pip, not another installer: constraints.txt pins the CPU build of PyTorch. Python compiles what it imports; to have
-# pip compile everything takes two minutes more.
+# pip, not another installer: constraints.txt pins the CPU build of PyTorch. To have pip compile every module takes two
+# minutes; what is imported is compiled here, once, and not by each process that starts first.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -c 'import askesis.training.loop, askesis.training.rollout_worker, askesis.learners.ranks.process'
 	touch $(STAMP)
 
 demo: setup
@@ -39,6 +40,7 @@ test-long: setup
 # skipped and say so), then the real vLLM. Ray and vLLM are installed for it. Three processes, a file at a time.
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,ray]'
+	$(BIN)/python -c 'import ray'
 	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest -rs --durations=20 \
 		-n 3 --dist loadfile --no-loadscope-reorder -m 'opt_in or not opt_in' \
 		-k 'not every_algorithm_in and not any_number_of_micro' \
