@@ -41,13 +41,15 @@ test-long: setup
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,ray]'
 	$(BIN)/python -c 'import ray'
-	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest -rs --durations=20 \
+	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest -rs --durations=40 \
 		-n 3 --dist loadfile --no-loadscope-reorder -m 'opt_in or not opt_in' \
 		-k 'not every_algorithm_in and not any_number_of_micro' \
 		tests/training/test_ray_rollouts.py tests/learners/ranks/test_learner.py tests/cluster/test_failures.py \
 		tests/cluster/test_ray_command.py tests/training/test_ray_ranks.py tests/training/test_ray_pool.py \
-		tests/training/test_asynchronous.py tests/store/test_postgres.py tests/training/test_records.py \
-		tests/store/test_copying.py tests/training/test_ray_hosts.py tests/training/test_ray_link.py
+		tests/training/test_asynchronous.py::test_killed_at_random_moments_nothing_is_lost_or_used_twice \
+		tests/training/test_asynchronous.py::test_ranks_learn_from_the_same_schedule_and_one_may_be_lost \
+		tests/store/test_postgres.py tests/training/test_records.py tests/store/test_copying.py \
+		tests/training/test_ray_hosts.py tests/training/test_ray_link.py
 	$(MAKE) test-vllm
 
 # The real vLLM on this machine's CPU, in an environment of its own: about ten minutes.

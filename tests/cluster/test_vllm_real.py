@@ -386,7 +386,7 @@ def test_training_improves_the_reward(tmp_path: Path) -> None:
         *("engine.kind=vllm", f"engine.vllm.python={PYTHON}", 'engine.vllm.arguments=["--enforce-eager"]'),
         f'run.dir="{tmp_path / "run"}"',
         *("training.steps=16", "rollout.groups_per_step=8", "rollout.group_size=16", "training.warmup_steps=1"),
-        *("evaluation.num_tasks=200", "run.seed=901", "run.threads=1", "training.checkpoint_every=4"),
+        *("evaluation.num_tasks=0", "run.seed=901", "run.threads=1", "training.checkpoint_every=4"),
     ]
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
     root = Path(__file__).parents[2]
@@ -402,7 +402,7 @@ def test_training_improves_the_reward(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"held-out accuracy {result['accuracy_before']:.3f} -> {result['accuracy_after']:.3f}, {result['wall_s']} s")
+    print(f"{result['wall_s']} s in all")
     from askesis.store import Store
 
     with Store.open(tmp_path / "run" / "store.db", read_only=True) as store:

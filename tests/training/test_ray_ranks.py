@@ -19,7 +19,7 @@ from askesis.training.ray_ranks import RayRanks
 from processes_below import actors_below
 from small_run import NANO, start
 
-ON_RAY = ["cluster.kind=ray", "cluster.learner_ranks=2"]
+ON_RAY = ["cluster.kind=ray", "cluster.learner_ranks=2", "cluster.workers=1"]
 
 needs_ray = pytest.mark.skipif(
     os.environ.get("ASKESIS_TEST_CLUSTER") != "1", reason="starts Ray: set ASKESIS_TEST_CLUSTER=1, or make test-cluster"
