@@ -385,7 +385,7 @@ def test_training_improves_the_reward(tmp_path: Path) -> None:
         *(sys.executable, "-m", "askesis", "train", "recipes/quickstart.toml", "--json"),
         *("engine.kind=vllm", f"engine.vllm.python={PYTHON}", 'engine.vllm.arguments=["--enforce-eager"]'),
         f'run.dir="{tmp_path / "run"}"',
-        *("training.steps=16", "rollout.groups_per_step=8", "rollout.group_size=16", "training.warmup_steps=1"),
+        *("training.steps=12", "rollout.groups_per_step=8", "rollout.group_size=16", "training.warmup_steps=1"),
         *("evaluation.num_tasks=0", "run.seed=901", "run.threads=1", "training.checkpoint_every=4"),
     ]
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
@@ -411,5 +411,5 @@ def test_training_improves_the_reward(tmp_path: Path) -> None:
     reward = [value for _, value in metrics["reward_mean"] if value is not None]
     drift = [value for _, value in metrics["drift"] if value is not None]
     print(f"reward {np.mean(reward[:4]):.3f} -> {np.mean(reward[-4:]):.3f}; drift {max(drift):.1e} nats")
-    assert len(reward) == 16 and np.mean(reward[-4:]) > np.mean(reward[:4])
+    assert len(reward) == 12 and np.mean(reward[-4:]) > np.mean(reward[:4])
     assert max(drift) < 1e-4

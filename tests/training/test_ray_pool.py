@@ -73,12 +73,11 @@ def kill(times: int, chance: random.Random, killed: list[int]) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kills", [0, 2])
-def test_real_workers_give_the_run_of_one_process(kills: int, tmp_path: Path) -> None:
+def test_real_workers_give_the_run_of_one_process_whoever_is_killed(tmp_path: Path) -> None:
     killed: list[int] = []
-    killer = threading.Thread(target=kill, args=(kills, random.Random(1), killed), daemon=True)
+    killer = threading.Thread(target=kill, args=(2, random.Random(1), killed), daemon=True)
     killer.start()
     found = run(tmp_path / "remote", "cluster.kind=ray")
-    assert kills == 0 or killed
+    assert killed
     assert found == run(tmp_path / "local")
     assert not workers()
