@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COMPILE := $(BIN)/python -W ignore -m compileall -q -q -j 0 -x '/transformers/models/|/diffusers/|/tests/' $(VENV)/lib || true
 
 # Where Python is told to keep no bytecode, every process that a test starts would compile everything anew.
 export PYTHONDONTWRITEBYTECODE :=
@@ -11,13 +12,13 @@ export PYTHONDONTWRITEBYTECODE :=
 
 setup: $(STAMP)
 
-# pip, not another installer: constraints.txt pins the CPU build of PyTorch. To have pip compile every module takes two
-# minutes; what is imported is compiled here, once, and not by each process that starts first.
+# pip, not another installer: constraints.txt pins the CPU build of PyTorch. pip would compile every module, on one core;
+# this uses all, leaves out what is imported rarely, and passes over files that are no Python of this version.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -c 'import askesis.training.loop, askesis.training.rollout_worker, askesis.learners.ranks.process'
+	$(COMPILE)
 	touch $(STAMP)
 
 demo: setup
@@ -40,7 +41,7 @@ test-long: setup
 # skipped and say so), then the real vLLM. Ray and vLLM are installed for it. Three processes, a file at a time.
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,ray]'
-	$(BIN)/python -c 'import ray'
+	$(COMPILE)
 	OMP_NUM_THREADS=1 ASKESIS_TEST_CLUSTER=1 ASKESIS_TEST_KILLS=20 $(BIN)/python -m pytest -rs --durations=40 \
 		-n 3 --dist loadfile --no-loadscope-reorder -m 'opt_in or not opt_in' \
 		-k 'not every_algorithm_in and not any_number_of_micro' \
