@@ -35,6 +35,7 @@ def test_no_process_outlives_the_driver(end: str, tmp_path: Path) -> None:
         str(file),
         *options,
         "cluster.kind=ray",
+        "cluster.workers=1",
         "cluster.environment_workers=1",
     ]
     driver = subprocess.Popen(
