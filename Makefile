@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What is imported often, on all cores; files of packages that are no Python of this version are passed over.
 COMPILE := $(BIN)/python -W ignore -m compileall -q -q -j 0 -x '/transformers/models/|/diffusers/|/tests/' $(VENV)/lib || true
 
 # Where Python is told to keep no bytecode, every process that a test starts would compile everything anew.
@@ -12,8 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 setup: $(STAMP)
 
-# pip, not another installer: constraints.txt pins the CPU build of PyTorch. pip would compile every module, on one core;
-# this uses all, leaves out what is imported rarely, and passes over files that are no Python of this version.
+# pip, not another installer: constraints.txt pins the CPU build of PyTorch. It would compile every module, on one core.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -37,7 +37,7 @@ test: lint
 test-long: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m opt_in
 
-# Everything under kill -9, twenty times each; Ray, real PostgreSQL (apt-get install postgresql, or those tests are
+# Most things under kill -9, twenty times each; Ray, real PostgreSQL (apt-get install postgresql, or those tests are
 # skipped and say so), then the real vLLM. Ray and vLLM are installed for it. Three processes, a file at a time.
 test-cluster: setup
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,ray]'

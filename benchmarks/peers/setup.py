@@ -59,19 +59,8 @@ def install(name: str, *, root: Path = ROOT) -> Path:
     pip = [str(_python(folder)), "-m", "pip"]
     requirements = root / "benchmarks" / "peers" / f"{name}.txt"
     constraints = root / "constraints.txt"
-    _call(
-        name,
-        [
-            *pip,
-            "install",
-            "--quiet",
-            "--no-compile",
-            "--constraint",
-            str(constraints),
-            "--requirement",
-            str(requirements),
-        ],
-    )
+    what = ["--constraint", str(constraints), "--requirement", str(requirements)]
+    _call(name, [*pip, "install", "--quiet", "--no-compile", *what])
     if PEERS[name]:
         _call(name, [*pip, "uninstall", "--quiet", "--yes", *PEERS[name]])
     (folder / ".installed").write_text(_wanted(name, root))

@@ -278,7 +278,7 @@ def test_the_database_stays_away(tiny_folder: Path, tmp_path: Path, database: Po
     unbroken.finish()
     whole_s = time.monotonic() - began
     bound_s = 2 * slowest_step(unbroken.run) + _HURRY_S
-    while stopped < max(2, KILLS // 6):
+    while stopped < max(2, KILLS // 4):
         number += 1
         driver = Driver(tiny_folder, tmp_path / f"run{number}", (on(database, f"run{number}"), "store.outage_s=0.3"))
         driver.start()
@@ -340,8 +340,7 @@ def _longest_normal(run: Path) -> float:
 @pytest.mark.parametrize("who", ["program", "launcher"])
 def test_a_process_of_an_environment(who: str, tiny_folder: Path, tmp_path: Path) -> None:
     """The sessions that it plays fail with that cause, and are run again once; a killed launcher is replaced."""
-    most = -(-KILLS // 2)
-    dice, steps = random.Random(5), 3 + 2 * most
+    dice, steps = random.Random(5), 3 + 2 * KILLS
     options = (f"training.steps={steps}", "evaluation.num_tasks=0", "rollout.missing_members=retry")
     driver = Driver(tiny_folder, tmp_path / "run", (*options, "rollout.max_failed=1.0"), by_program(tmp_path, 0.05))
     driver.start()
@@ -351,7 +350,7 @@ def test_a_process_of_an_environment(who: str, tiny_folder: Path, tmp_path: Path
         launchers = [pid for pid, line in lines.items() if "launcher.py" in line and pid in _children(driver.pid)]
         programs = [pid for launcher in launchers for pid in _children(launcher)]
         chosen = programs if who == "program" else launchers
-        if kills < most and chosen:
+        if kills < KILLS and chosen:
             with suppress(ProcessLookupError):
                 os.kill(dice.choice(chosen), signal.SIGKILL)
                 kills += 1

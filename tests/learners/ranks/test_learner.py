@@ -377,7 +377,7 @@ def test_no_rank_outlives_its_driver(updates: int, tiny_folder: Path) -> None:
     """Neither its end nor ``kill -9`` in the middle of work."""
     chance = random.Random(updates)
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-    for _ in range(1 if updates == 0 else max(KILLS // 6, 1)):
+    for _ in range(1 if updates == 0 else max(KILLS // 4, 1)):
         command = [sys.executable, "-c", DRIVER.format(updates=updates), str(tiny_folder), *paths]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
             assert driver.stdout is not None
